@@ -1,0 +1,164 @@
+"""The seam between the domain and hardware: what a gate, a reader and a printer can do, and what they report.
+
+A driver owns one device's I/O.  `run(emit)` is its endless loop: it connects, retries with backoff, and reports
+through `emit` (synchronous, never blocks).  Commands are synchronous too: they put the wish into the driver, the loop
+carries it out, and the outcome comes back as an event, because a lost reply is not a failed open.  A driver never
+raises out of `run` because of its device: unplugged, garbled and silent are states, not errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from protocols.messages import Counters, Direction
+
+RETRY_MIN_S = 0.25  # first try after a lost device; doubles
+RETRY_MAX_S = 5.0
+SILENT_AFTER_S = 1.5  # a polled device that has not answered for this long is unavailable (2 s is the promise)
+
+
+class Availability(StrEnum):
+    UNKNOWN = "unknown"  # never spoken to since start
+    AVAILABLE = "available"
+    UNAVAILABLE = "unavailable"
+
+
+class Barrier(StrEnum):
+    """The barrier's sensed state."""
+
+    CLOSED = "closed"
+    OPENING = "opening"
+    OPEN = "open"
+    CLOSING = "closing"
+    RELEASED = "released"  # held open or arm dropped, until re-armed
+    UNKNOWN = "unknown"
+
+
+class AlarmKind(StrEnum):
+    TAILGATE = "tailgate"
+    REVERSE = "reverse"
+    INTRUSION = "intrusion"
+    LOITERING = "loitering"
+    PINCH = "pinch"
+    FORCED = "forced"
+    FIRE = "fire"
+    POWER_LOSS = "power_loss"
+    EXTERNAL = "external"
+    SELF_TEST = "self_test"
+    FAULT = "fault"
+
+
+class GateCapabilities(msgspec.Struct, frozen=True, kw_only=True):
+    counts: bool
+    direction: bool
+    drop_arm: bool
+    hold_open: bool
+    anti_pinch: bool
+    fire_input: bool
+
+
+class DriverStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a maintainer asks about a device. Counts are since the process started."""
+
+    availability: Availability
+    since_s: float  # in this availability for so long
+    frames_in: int
+    frames_out: int
+    bytes_in: int
+    bytes_out: int
+    bad_frames: int
+    reconnects: int
+    last_heard_s: float | None  # seconds ago
+    last_error: str
+
+
+class DeviceEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Base of what a driver reports."""
+
+
+class DeviceUp(DeviceEvent, frozen=True, kw_only=True):
+    """The device answers. A gate with counters says them, so that what was missed can be booked."""
+
+    counters: Counters | None = None
+    barrier: Barrier = Barrier.UNKNOWN
+
+
+class DeviceDown(DeviceEvent, frozen=True, kw_only=True):
+    reason: str
+
+
+class BarrierChanged(DeviceEvent, frozen=True, kw_only=True):
+    barrier: Barrier
+    detail: str  # the board's own word for its state
+    counters: Counters | None = None
+
+
+class PassageCounted(DeviceEvent, frozen=True, kw_only=True):
+    """One person was counted by the board. `counter` is the cumulative count of that direction after this person."""
+
+    direction: Direction
+    epoch: str
+    counter: int
+
+
+class GateAlarm(DeviceEvent, frozen=True, kw_only=True):
+    kind: AlarmKind
+
+
+class CodeRead(DeviceEvent, frozen=True, kw_only=True):
+    """A reader read one code. `symbology` is the AIM identifier (`]Q1`) or empty."""
+
+    text: str
+    symbology: str = ""
+
+    def __repr__(self) -> str:  # the code opens a gate: keep it out of logs and tracebacks
+        return f"CodeRead(symbology={self.symbology!r}, {len(self.text)} characters)"
+
+
+Emit = Callable[[DeviceEvent], None]
+
+
+class Driver(Protocol):
+    """What every driver has."""
+
+    async def run(self, emit: Emit) -> None:
+        """Serve the device until cancelled."""
+
+    def statistics(self) -> DriverStatistics: ...
+
+
+class Gate(Driver, Protocol):
+    """A turnstile board: tripod, wing or swing.
+
+    `open` is idempotent for one grant: asking again while it is open neither opens twice nor adds people.
+    """
+
+    @property
+    def capabilities(self) -> GateCapabilities: ...
+
+    def open(self, direction: Direction, pax: int, deadline_s: float) -> None:
+        """Let `pax` people through. Dropped unexecuted if not sent within `deadline_s` (late is never)."""
+
+    def close(self) -> None:
+        """Close after a grant; ignored while released."""
+
+    def release(self) -> None:
+        """Hold open for an evacuation: goes before every other command, is repeated until sensed, never expires."""
+
+    def rearm(self) -> None:
+        """End a release: lift the arm or close the wings, and obey `open` again."""
+
+
+class Printer(Protocol):
+    """A ticket printer. `print_job` returns once the printer itself says that it is done.
+
+    Raises `drivers.errors.DeviceError` when it is not: the job must be printed again under a new print id.
+    """
+
+    async def print_job(self, payload: bytes, timeout_s: float) -> None: ...
+
+    def statistics(self) -> DriverStatistics: ...

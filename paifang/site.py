@@ -1,0 +1,139 @@
+"""The site file: zones, lanes, devices, products and addresses of one site, as typed values.
+
+`load(path)` reads and validates `site.toml`; every complaint names the file, the key, what is wrong and what is
+allowed.  `sites/demo.toml` is the commented example that comes with the product.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the site file: an unknown key is an error, because it is usually a misspelt one."""
+
+
+class Site(_Table, frozen=True, kw_only=True):
+    id: Name
+    name: str
+    name_en: str = ""
+    timezone: str = "Asia/Shanghai"
+    business_day_start: str = "04:00"
+
+
+class Database(_Table, frozen=True, kw_only=True):
+    """`url` empty: the embedded PostgreSQL under the data folder. Otherwise `postgresql://user@host/database`."""
+
+    url: str = ""
+
+
+class Http(_Table, frozen=True, kw_only=True):
+    host: str = "127.0.0.1"
+    port: Port = 8460
+
+
+class Link(_Table, frozen=True, kw_only=True):
+    """NNG addresses of the device link. Only loopback until the link has mutual TLS.
+
+    `work` is the rep socket, `wake` the pub; `release` and `safety` are the pub and rep of the safety link;
+    `evacuate_release` and `evacuate_safety` are where `paifang evacuate` listens and which every lane also dials.
+    """
+
+    work: str = "tcp://127.0.0.1:8461"
+    wake: str = "tcp://127.0.0.1:8462"
+    release: str = "tcp://127.0.0.1:8463"
+    safety: str = "tcp://127.0.0.1:8464"
+    evacuate_release: str = "tcp://127.0.0.1:8465"
+    evacuate_safety: str = "tcp://127.0.0.1:8466"
+
+
+class Zone(_Table, frozen=True, kw_only=True):
+    id: Name
+    name: str
+    name_en: str = ""
+    limit: Count | None = None
+
+
+class Board(_Table, frozen=True, kw_only=True):
+    """A turnstile board on a serial line. `address` is its number on the bus (1..255)."""
+
+    path: str
+    baud: int = 9600
+    language: Literal["board4"] = "board4"
+    address: Annotated[int, msgspec.Meta(ge=1, le=255)] = 1
+
+
+class Reader(_Table, frozen=True, kw_only=True):
+    """A QR reader on a serial line."""
+
+    path: str
+    baud: int = 9600
+
+
+class Lane(_Table, frozen=True, kw_only=True):
+    """One lane. Either a `board` and at least one reader on serial lines, or a `device` on the device link."""
+
+    id: Name
+    name: str
+    entrance: str = ""
+    kind: Literal["tripod", "wing", "swing"] = "wing"
+    from_zone: Name = "outside"
+    to_zone: Name
+    mode: Literal["normal_entry", "normal_exit", "bidirectional", "closed"] = "bidirectional"
+    max_group: Count = 10
+    grant_ttl_s: Positive = 5.0
+    board: Board | None = None
+    readers: list[Reader] = []
+    device: Name | None = None
+
+
+class Printer(_Table, frozen=True, kw_only=True):
+    """A ticket printer: TCP (`host` and `port`, usually 9100) or a serial `path`."""
+
+    id: Name
+    host: str = ""
+    port: Port = 9100
+    path: str = ""
+    baud: int = 19200
+
+
+class Product(_Table, frozen=True, kw_only=True):
+    """What is sold. `uses` 0 means as often as wanted (an annual card); `days` is how long it is valid."""
+
+    id: Name
+    name: str
+    name_en: str
+    class_: Literal["full", "discount", "group", "free", "annual"] = msgspec.field(name="class")
+    price_cents: Annotated[int, msgspec.Meta(ge=0)]
+    zones: list[Name]
+    pax: Count = 1
+    uses: Annotated[int, msgspec.Meta(ge=0)] = 1
+    days: Count = 1
+    needs_face: bool = False
+    min_gap_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+
+class Face(_Table, frozen=True, kw_only=True):
+    """Workers that compare faces; `tolerance` is the largest distance between embeddings that is the same person."""
+
+    workers: Annotated[int, msgspec.Meta(ge=0, le=16)] = 1
+    tolerance: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.55
+
+
+class SiteFile(_Table, frozen=True, kw_only=True):
+    site: Site
+    database: Database = Database()
+    http: Http = Http()
+    link: Link = Link()
+    face: Face = Face()
+    zones: list[Zone]
+    lanes: list[Lane]
+    printers: list[Printer] = []
+    products: list[Product] = []

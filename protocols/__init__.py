@@ -1,0 +1,7 @@
+"""Bytes to typed values and back, without any I/O.
+
+What lives here: the messages that actors exchange (`messages`), the device link (`devicelink`), serial frames
+(`frames`), ticket codes (`ticketcode`), the console channel (`console`, `jsonrpc`) and every device language
+(`board4`, `scanner`, `escpos`).  What it may import: the standard library, msgspec, msgpack, cryptography and pure
+codecs; never trio, never `core`.  A codec raises its own error (a `WireError`) on any bytes, and nothing else.
+"""

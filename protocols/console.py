@@ -1,0 +1,284 @@
+"""The console channel's vocabulary: what a control-room page or a sales window asks, and what it is shown.
+
+Carried by JSON-RPC 2.0 (`jsonrpc`) over a WebSocket, as JSON text or MessagePack by subprotocol (`paifang.json`,
+`paifang.msgpack`).  Views are state (the newest replaces the older one of the same key); `FeedEvent`s are events (none
+is dropped).  The page's TypeScript types are generated from this file (`paifang-internal: `admin_ws.typescript``).
+"""
+
+from __future__ import annotations
+
+from protocols.messages import Base, Telemetry
+
+# --- views: told to the console hub by the actors that own them, sent on to every subscribed page -----------------
+
+
+class LaneView(Telemetry, frozen=True, kw_only=True):
+    lane: str
+    name: str
+    entrance: str
+    kind: str  # tripod | wing | swing
+    transport: str  # serial | link
+    from_zone: str
+    to_zone: str
+    mode: str
+    state: str  # idle | deciding | granted | passing | released | needs_rearm | unavailable …
+    available: bool
+    barrier: str
+    entries: int  # passages since midnight of the business day, as booked
+    exits: int
+    passed: int = 0  # of `pax`, while a grant runs
+    pax: int = 0
+    last_code: str = ""  # ok, or the last refusal's code
+    last_text_zh: str = ""
+    last_text_en: str = ""
+    last_at: float | None = None
+    alarm: str = ""
+
+
+class ZoneView(Telemetry, frozen=True, kw_only=True):
+    zone: str
+    name: str
+    inside: int
+    held: int  # people who hold an open grant into this zone
+    limit: int | None
+    state: str  # normal | slow | full
+
+
+class DeviceView(Telemetry, frozen=True, kw_only=True):
+    device: str
+    kind: str  # gate | reader | printer | link | database | face
+    lane: str
+    availability: str
+    detail: str = ""
+    bad_frames: int = 0
+    reconnects: int = 0
+
+
+class LaneRelease(Base, frozen=True, kw_only=True):
+    lane: str
+    commanded: bool
+    acknowledged: bool
+    sensed_open: bool
+    barrier: str
+    acknowledged_after_ms: float | None
+
+
+class EvacuationView(Telemetry, frozen=True, kw_only=True):
+    state: str  # normal | released | restoring
+    incident: int | None = None
+    drill: bool = False
+    triggered_by: str = ""
+    triggered_at: float | None = None
+    restore_requested_by: str = ""
+    lanes: list[LaneRelease] = []
+
+
+class FlowPoint(Telemetry, frozen=True, kw_only=True):
+    """People through the lanes in one minute of the site's clock; `minute` is its start, seconds since the epoch."""
+
+    minute: float
+    entries: int
+    exits: int
+    refused: int
+
+
+class FeedEvent(Base, frozen=True, kw_only=True):
+    """One line of the event feed. Ids and codes that open a gate never appear here."""
+
+    at: float
+    kind: str  # admitted | refused | passage | alarm | sale | print | device | mode | evacuation | case | login
+    severity: str  # info | notice | warning | alarm
+    lane: str = ""
+    code: str = ""
+    text_zh: str = ""
+    text_en: str = ""
+    trace: str = ""
+
+
+class Snapshot(Base, frozen=True, kw_only=True):
+    revision: int
+    site: str
+    site_name: str
+    server_at: float
+    lanes: list[LaneView]
+    zones: list[ZoneView]
+    devices: list[DeviceView]
+    evacuation: EvacuationView
+    flow: list[FlowPoint]
+    feed: list[FeedEvent]  # the newest, oldest first
+
+
+class Delta(Base, frozen=True, kw_only=True):
+    """What changed since the revision before. Views replace those of the same key; feed lines are appended."""
+
+    revision: int
+    server_at: float
+    lanes: list[LaneView] = []
+    zones: list[ZoneView] = []
+    devices: list[DeviceView] = []
+    evacuation: EvacuationView | None = None
+    flow: list[FlowPoint] = []
+    feed: list[FeedEvent] = []
+
+
+# --- methods: the params of each, and its result ------------------------------------------------------------------
+
+
+class Login(Base, frozen=True, kw_only=True):
+    """session.login. Refused with `bad_login` after a constant-time check; three failures lock for a while."""
+
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Login(user={self.user!r})"
+
+
+class Session(Base, frozen=True, kw_only=True):
+    token: str
+    user: str
+    role: str
+    permissions: list[str]
+
+
+class Resume(Base, frozen=True, kw_only=True):
+    """session.resume: the token of an earlier log-in."""
+
+    token: str
+
+    def __repr__(self) -> str:
+        return "Resume(…)"
+
+
+class Trigger(Base, frozen=True, kw_only=True):
+    """evacuation.trigger. `by` is filled in by the channel from the session, never by the page."""
+
+    reason: str = ""
+    drill: bool = False
+    by: str = ""
+
+
+class RestoreRequest(Base, frozen=True, kw_only=True):
+    """evacuation.restore: two different people must ask; the second one restores."""
+
+    reason: str = ""
+    by: str = ""
+
+
+class RearmLane(Base, frozen=True, kw_only=True):
+    """lane.rearm: the lane goes back to the mode before the evacuation. `lane` "*" means every one that waits."""
+
+    lane: str
+    by: str = ""
+
+
+class SetMode(Base, frozen=True, kw_only=True):
+    """lane.set_mode. A reason is required."""
+
+    lane: str
+    mode: str
+    reason: str
+    by: str = ""
+
+
+class ManualOpen(Base, frozen=True, kw_only=True):
+    """lane.open: let `pax` people through without a ticket, booked as `staff`. A reason is required."""
+
+    lane: str
+    pax: int
+    reason: str
+    by: str = ""
+
+
+class ListProducts(Base, frozen=True, kw_only=True):
+    """sales.products."""
+
+
+class ProductView(Base, frozen=True, kw_only=True):
+    product: str
+    name_zh: str
+    name_en: str
+    product_class: str
+    price_cents: int
+    pax: int
+    needs_photo: bool
+
+
+class Products(Base, frozen=True, kw_only=True):
+    products: list[ProductView]
+
+
+class SellLine(Base, frozen=True, kw_only=True):
+    product: str
+    quantity: int
+    card: str = ""  # an annual card's number, for products that are cards
+    holder: str = ""
+    photo: bytes = b""  # the holder's photograph, for face-checked cards (base64 in JSON)
+    visit_date: str = ""  # YYYY-MM-DD in the site's zone; empty is today
+
+    def __repr__(self) -> str:
+        return f"SellLine(product={self.product!r}, quantity={self.quantity})"
+
+
+class Tender(Base, frozen=True, kw_only=True):
+    tender: str  # cash | bank_card | alipay | wechat | other
+    amount_cents: int
+
+
+class Sell(Base, frozen=True, kw_only=True):
+    """sales.sell. The same (channel, key) is the same order, however often it is sent."""
+
+    key: str
+    lines: list[SellLine]
+    tenders: list[Tender]
+    channel: str = "window"
+    printer: str = ""  # a printer's name; empty prints nothing
+    by: str = ""
+
+
+class SoldTicket(Base, frozen=True, kw_only=True):
+    ticket: int
+    product: str
+    code: str  # what the QR carries; given to the seller only
+    pax: int
+    valid_from: float
+    valid_to: float
+
+    def __repr__(self) -> str:
+        return f"SoldTicket(ticket={self.ticket}, product={self.product!r})"
+
+
+class Sold(Base, frozen=True, kw_only=True):
+    order: int
+    total_cents: int
+    change_cents: int
+    tickets: list[SoldTicket]
+    print_jobs: list[int]
+    repeated: bool
+
+
+class GetPrintJobs(Base, frozen=True, kw_only=True):
+    """sales.print_jobs: how far the print jobs of an order are."""
+
+    order: int
+
+
+class PrintJobView(Base, frozen=True, kw_only=True):
+    job: int
+    ticket: int
+    state: str  # queued | printing | done | failed
+    detail: str = ""
+
+
+class PrintJobs(Base, frozen=True, kw_only=True):
+    jobs: list[PrintJobView]
+
+
+class GetTree(Base, frozen=True, kw_only=True):
+    """site.inspect: the live actor tree, as `core.inspect_tree` gives it."""
+
+
+class Done(Base, frozen=True, kw_only=True):
+    """A command was carried out, or is on its way; `detail` says which."""
+
+    detail: str = ""

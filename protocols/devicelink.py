@@ -1,0 +1,309 @@
+"""The device link: what a smart gate and the server say to each other over NNG. `docs/device-link.md` is the manual.
+
+Every message is one MessagePack map with a `type`.  Work travels on a `rep` socket (the device asks, the server
+answers) and a `pub` socket (wake-ups only); safety has its own `pub` and `rep` sockets and carries releases and their
+acknowledgements, nothing else.  A device re-sends what was not answered, with the same `seq`; the server answers the
+same thing.  Unknown fields are ignored, so that either side may be newer.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from protocols.errors import LinkError
+
+T = TypeVar("T")
+
+VERSION = 1
+MAX_WORK_BYTES = 512 * 1024  # a scan may carry a photograph
+MAX_SAFETY_BYTES = 4 * 1024
+TOPIC_ALL = b"all/"  # topics end in a slash: NNG matches prefixes, and `lane/1` is also `lane/10`
+NAME_BYTES_MAX = 64
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):
+    """Header of everything a device says. (device, boot, seq) names the message for good."""
+
+    v: int = VERSION
+    device: str
+    boot: str  # chosen anew at each start of the device
+    seq: int  # counts up from 1 within a boot
+    at: float  # the device's clock, seconds since the epoch
+
+
+class Hello(Request, frozen=True, kw_only=True):
+    """First message after every (re)connect, sent when no scan is outstanding.
+
+    `open_grants` is the device's own statement: the grants for which it still owes a `pass` or a `passend`.
+    Grants that the server holds for this lane and that are not listed never opened here; the server settles them
+    with what was reported as passed.
+    """
+
+    firmware: str
+    barrier: str = "unknown"
+    released: bool = False
+    incident: int | None = None
+    open_grants: list[int] = []
+    entries: int = 0  # cumulative passages seen by the device's sensors, for the record
+    exits: int = 0
+
+
+class Heartbeat(Request, frozen=True, kw_only=True):
+    barrier: str = "unknown"
+    queue_depth: int = 0
+
+
+class Scan(Request, frozen=True, kw_only=True):
+    """A credential was presented. Repeat with the same nonce until answered."""
+
+    nonce: str
+    kind: str  # code | card
+    value: str
+    direction: str = "entry"
+    pax: int | None = None
+    photo: bytes | None = None
+
+
+class Pass(Request, frozen=True, kw_only=True):
+    """One person passed the sensors."""
+
+    direction: str = "entry"
+    grant: int | None = None
+    kind: str = "granted"  # granted | exit | tailgate | forced | reverse | free | emergency
+
+
+class PassEnd(Request, frozen=True, kw_only=True):
+    """A grant is over. With `grant` null and a `nonce`: the device gave up waiting for the answer to that scan."""
+
+    grant: int | None = None
+    nonce: str = ""
+    passed: int = 0
+    why: str = "complete"  # complete | timeout | paused | fault | never_opened | emergency
+
+
+class Alarm(Request, frozen=True, kw_only=True):
+    kind: str
+    detail: str = ""
+
+
+class Fetch(Request, frozen=True, kw_only=True):
+    """Ask for waiting commands; sent after every wake-up and at least every few seconds. `done` acknowledges."""
+
+    done: list[int] = []
+    barrier: str = "unknown"
+
+
+WorkRequest = Hello | Heartbeat | Scan | Pass | PassEnd | Alarm | Fetch
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):
+    """Header of every answer: the `seq` it answers and the server's clock."""
+
+    seq: int
+    server_at: float
+
+
+class Welcome(Reply, frozen=True, kw_only=True):
+    site: str
+    lane: str
+    mode: str
+    released: bool = False
+    incident: int | None = None
+
+
+class Ack(Reply, frozen=True, kw_only=True):
+    """It is on disk (pass, passend), or noted (heartbeat, alarm)."""
+
+
+class Grant(Reply, frozen=True, kw_only=True):
+    """Open for at most `pax - passed` people within `ttl_s` of receiving this; only if `state` is `open`."""
+
+    nonce: str
+    grant: int
+    pax: int
+    passed: int
+    ttl_s: float
+    state: str
+    product_class: str
+    text_zh: str
+    text_en: str
+    remaining: int
+
+
+class Deny(Reply, frozen=True, kw_only=True):
+    nonce: str
+    code: str
+    text_zh: str
+    text_en: str
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """Something the lane is to do. Dropped by the device when `ttl_s` has passed since it was received."""
+
+    id: int
+    name: str  # open | close | mode | rearm
+    ttl_s: float
+    pax: int = 0
+    mode: str = ""
+    incident: int | None = None
+
+
+class Commands(Reply, frozen=True, kw_only=True):
+    commands: list[Command] = []
+
+
+class Refused(Reply, frozen=True, kw_only=True):
+    """The request itself was refused. `code`: bad_message | unknown_device | unavailable | too_many."""
+
+    code: str
+    text: str
+
+
+WorkReply = Welcome | Ack | Grant | Deny | Commands | Refused
+
+
+class Wake(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="wake"):
+    """Published on the work `pub` socket: the addressee should fetch now. Loss does no harm."""
+
+    device: str
+
+
+# --- safety -------------------------------------------------------------------------------------------------------
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="release"):
+    """Open and stay open. Published after the topic `all/`, repeated until everybody acknowledged; never expires.
+
+    `signature` is Ed25519 over `signed_part()`: a lane checks it instead of trusting the connection.
+    """
+
+    site: str
+    incident: int
+    scope: str  # `site`, or a lane's name
+    drill: bool
+    key: str  # id of the release key that signed
+    signature: bytes
+
+    def signed_part(self) -> bytes:
+        return release_signing_bytes(self.site, self.incident, self.scope, self.drill)
+
+
+class ReleaseAck(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="release_ack"):
+    """What the lane's sensors say after a release."""
+
+    device: str
+    incident: int
+    barrier: str
+    sensed_open: bool
+    at: float
+
+
+class SafetyPoll(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="safety_poll"):
+    """Asked by every lane each second or two: a release whose publication was lost is found here."""
+
+    device: str
+    released: bool
+    incident: int | None
+    barrier: str
+    at: float
+
+
+class SafetyState(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="safety_state"):
+    """Answer to a poll and to an acknowledgement. `release` is set while an evacuation is latched."""
+
+    release: Release | None = None
+
+
+SafetyRequest = ReleaseAck | SafetyPoll
+
+_encoder = msgspec.msgpack.Encoder()
+_work_request = msgspec.msgpack.Decoder(WorkRequest)
+_work_reply = msgspec.msgpack.Decoder(WorkReply)
+_safety_request = msgspec.msgpack.Decoder(SafetyRequest)
+_safety_state = msgspec.msgpack.Decoder(SafetyState)
+_release = msgspec.msgpack.Decoder(Release)
+_wake = msgspec.msgpack.Decoder(Wake)
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """One message as MessagePack."""
+    return _encoder.encode(message)
+
+
+def decode_request(data: bytes) -> WorkRequest:
+    """A device's work request. Raises LinkError."""
+    if len(data) > MAX_WORK_BYTES:
+        raise LinkError(f"{len(data)} bytes, at most {MAX_WORK_BYTES} are allowed")
+    request = _decode(_work_request, data)
+    if request.v != VERSION:
+        raise LinkError(f"version {request.v}; this server speaks {VERSION}")
+    if not 0 < len(request.device) <= NAME_BYTES_MAX or not 0 < len(request.boot) <= NAME_BYTES_MAX:
+        raise LinkError(f"device and boot need 1 to {NAME_BYTES_MAX} characters")
+    return request
+
+
+def decode_reply(data: bytes) -> WorkReply:
+    """The server's answer, for the device's side. Raises LinkError."""
+    return _decode(_work_reply, data)
+
+
+def decode_safety_request(data: bytes) -> SafetyRequest:
+    """A lane's poll or acknowledgement. Raises LinkError."""
+    if len(data) > MAX_SAFETY_BYTES:
+        raise LinkError(f"{len(data)} bytes, at most {MAX_SAFETY_BYTES} are allowed")
+    return _decode(_safety_request, data)
+
+
+def decode_safety_state(data: bytes) -> SafetyState:
+    return _decode(_safety_state, data)
+
+
+def publish_release(release: Release) -> bytes:
+    """The bytes of a publication: topic, then the message."""
+    return TOPIC_ALL + _encoder.encode(release)
+
+
+def decode_publication(data: bytes) -> Release | Wake:
+    """What a subscriber received, topic included. Raises LinkError."""
+    topic, slash, body = data.partition(b"/")
+    if not slash:
+        raise LinkError("a publication starts with a topic that ends in a slash")
+    if topic + slash == TOPIC_ALL:
+        return _decode(_release, body)
+    return _decode(_wake, body)
+
+
+def publish_wake(device: str) -> bytes:
+    """Topic `wake/`; the addressee stands in the body."""
+    return b"wake/" + _encoder.encode(Wake(device=device))
+
+
+def release_signing_bytes(site: str, incident: int, scope: str, drill: bool) -> bytes:
+    """What a release's signature covers: `paifang-release-1`, then the four values as MessagePack."""
+    return b"paifang-release-1" + _encoder.encode([site, incident, scope, drill])
+
+
+def sign_release(
+    key: Ed25519PrivateKey, key_id: str, *, site: str, incident: int, scope: str = "site", drill: bool = False
+) -> Release:
+    signature = key.sign(release_signing_bytes(site, incident, scope, drill))
+    return Release(site=site, incident=incident, scope=scope, drill=drill, key=key_id, signature=signature)
+
+
+def verify_release(release: Release, key: Ed25519PublicKey) -> None:
+    """Raises LinkError when the signature is not `key`'s."""
+    try:
+        key.verify(release.signature, release.signed_part())
+    except InvalidSignature as exc:
+        raise LinkError("the release's signature is wrong") from exc
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise LinkError(str(exc)) from exc

@@ -1,0 +1,47 @@
+"""The one family of errors that codecs raise.
+
+    WireError
+    ├─ FrameError        a serial frame: length, checksum, stuffing
+    ├─ LinkError         the device link: not MessagePack, wrong shape, too large, wrong version
+    ├─ TicketCodeError   a ticket code: not ours, or forged
+    ├─ RpcError          the console channel: not JSON-RPC 2.0
+    └─ BoardError        a turnstile board's language
+"""
+
+
+class WireError(ValueError):
+    """Bytes from outside that are not what they should be. Count it, drop the frame, carry on."""
+
+
+class FrameError(WireError):
+    """A serial frame is damaged: wrong length, checksum or byte stuffing."""
+
+
+class LinkError(WireError):
+    """A device-link message is not MessagePack, has the wrong shape, or is too large."""
+
+
+class TicketCodeError(WireError):
+    """A scanned text is not one of our ticket codes, or its signature is wrong.
+
+    `reason` is a refusal code: `unknown_code` (not our format) or `bad_signature` (our format, forged or damaged).
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(detail or reason)
+        self.reason = reason
+
+
+class RpcError(WireError):
+    """A console message is not JSON-RPC 2.0, or its parameters have the wrong shape.
+
+    `code` is the JSON-RPC 2.0 error code (section 5.1 of that specification).
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class BoardError(WireError):
+    """A turnstile board's frame is damaged or not in its language."""

@@ -1,0 +1,354 @@
+"""What the domain knows of storage: operations told to the ledger, and the facts its pure rules decide on.
+
+The ledger (`storage.ledger`) is an actor with one PostgreSQL connection that commits in groups: whatever queued while
+the last commit ran goes into the next one.  Operations are the messages below; each is answered (`reply_to`, or ask)
+once it is on disk, and with `LedgerUnavailable` when it is not known to be.  Asking again is always safe: every
+operation carries its own identity.  This module imports no database library.
+
+`Decide`, `Passed` and `Ended` of `protocols.messages` are operations too, answered with `Granted` or `Denied`,
+`Booked` and `Settled`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import msgspec
+
+from protocols.messages import Base, CredentialKind
+
+
+class LedgerError(Exception):
+    """Base of what the ledger answers instead of a result."""
+
+
+class LedgerUnavailable(LedgerError):
+    """The database is down, hung or unreachable; nothing is known to have been written."""
+
+
+class LedgerRefused(LedgerError):
+    """The operation itself is wrong (a constraint, an unknown product); asking again will not help."""
+
+
+# --- facts for the pure decision ----------------------------------------------------------------------------------
+
+
+class RightFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """One entitlement that a credential may use, as it stands in the transaction that will use it.
+
+    `sold` is None for unlimited use (an annual card).  Times are seconds since the epoch.
+    """
+
+    entitlement: int
+    ticket: int
+    ticket_state: str  # active | on_hold | void | refunded | unpaid | expired
+    credential_state: str  # active | lost | superseded | void
+    product: str
+    product_class: str
+    zone: str
+    sold: int | None
+    redeemed: int
+    held: int
+    refunded: int
+    reserved_refund: int
+    valid_from: float
+    valid_to: float
+    needs_face: bool
+    min_gap_s: float
+    last_used_at: float | None
+    last_used_lane: str
+
+
+class ZoneFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A zone at the moment of the decision: people inside, people who hold an open grant into it, the limit."""
+
+    zone: str
+    inside: int
+    held: int
+    limit: int | None
+
+
+class ScanFacts(msgspec.Struct, frozen=True, kw_only=True):
+    lane: str
+    to_zone: str
+    now: float
+    pax: int | None  # asked for by the device, None: as many as the ticket allows
+    max_pax: int  # the lane's own limit for one grant
+    face_ok: bool  # the holder's face was compared with the card's template and matched
+
+
+class Permit(msgspec.Struct, frozen=True, kw_only=True):
+    """The decision: `pax` people may pass on `entitlement`."""
+
+    entitlement: int
+    ticket: int
+    pax: int
+    remaining: int
+    product_class: str
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """The decision: no. `code` is a refusal code; the rest helps staff and visitor, and says nothing of other holders."""
+
+    code: str
+    lane_of_use: str = ""
+    used_at: float | None = None
+    valid_from: float | None = None
+
+
+DecideRule = Callable[[list[RightFacts], ZoneFacts, ScanFacts], Permit | Refusal]
+"""`actors.admission.rules.decide`: pure, used unchanged by the server and by a lane controller on its own."""
+
+
+# --- operations ---------------------------------------------------------------------------------------------------
+
+
+class GrantOp(Base, frozen=True, kw_only=True):
+    """Decide and hold, in one transaction. Answered with `Granted` or `Denied`.
+
+    A known (device, nonce) is answered with its grant before any other check.  `credential_hash` is the keyed hash of
+    the credential's value; for a signed ticket code `ticket` is its verified ticket id and the hash is of that id.
+    """
+
+    lane: str
+    device: str
+    nonce: str
+    kind: CredentialKind
+    credential_hash: bytes
+    from_zone: str
+    to_zone: str
+    max_pax: int
+    pax: int | None
+    ttl_s: float
+    at: float  # the device's clock
+    counter_epoch: str | None  # the board's cumulative counters as read before opening; None for a linked gate
+    counter_entries: int | None
+    counter_exits: int | None
+    face_ok: bool
+
+
+class RefusedScan(Base, frozen=True, kw_only=True):
+    """Log of a scan that was refused before any look-up (forged, unknown format, lane closed). Unanswered."""
+
+    overflow: ClassVar[str] = "drop_oldest"
+    lane: str
+    device: str
+    nonce: str
+    kind: CredentialKind
+    credential_hash: bytes
+    code: str
+    at: float
+
+
+class OpenCase(Base, frozen=True, kw_only=True):
+    """Something for people to work on: tailgate, forced, late_pass, unresolved grant, device alarm. Unanswered.
+
+    `key` makes it once only: a case with the same key is not opened again.
+    """
+
+    key: str
+    kind: str
+    lane: str
+    severity: str
+    detail: str
+    at: float
+
+
+class SaleLineOp(msgspec.Struct, frozen=True, kw_only=True):
+    product: str
+    quantity: int
+    visit_date: str  # YYYY-MM-DD, site zone
+    card_hash: bytes | None = None
+    card_tail: str = ""
+    holder_enc: bytes | None = None
+    template_enc: bytes | None = None  # encrypted face embedding
+    template_algorithm: str = ""
+
+
+class SaleOp(Base, frozen=True, kw_only=True):
+    """Order, tenders, tickets, credentials and print jobs, all or nothing. Answered with `SaleBooked`.
+
+    (channel, key) is the order's identity: repeated, it is answered with the same order.
+    Raises (answers) LedgerRefused for an unknown product, tenders that do not cover the total, or a known card.
+    """
+
+    channel: str
+    key: str
+    user: str
+    lines: list[SaleLineOp]
+    tenders: list[tuple[str, int]]
+    printer: str
+    at: float
+
+
+class BookedTicket(msgspec.Struct, frozen=True, kw_only=True):
+    ticket: int
+    product: str
+    product_name_zh: str
+    product_name_en: str
+    product_class: str
+    zones: list[str]
+    price_cents: int
+    pax: int
+    valid_from: float
+    valid_to: float
+    print_job: int | None
+
+
+class SaleBooked(Base, frozen=True, kw_only=True):
+    order: int
+    total_cents: int
+    change_cents: int
+    tickets: list[BookedTicket]
+    repeated: bool
+
+
+class PrintJobState(Base, frozen=True, kw_only=True):
+    """A print job moved on: printing | done | failed. Unanswered, ordered."""
+
+    job: int
+    state: str
+    detail: str
+    at: float
+
+
+class AuditEntry(Base, frozen=True, kw_only=True):
+    """Who did what: every command of a person that changes something. Hash-chained by the ledger. Unanswered."""
+
+    user: str
+    role: str
+    action: str
+    subject: str
+    reason: str
+    at: float
+
+
+class IncidentNote(Base, frozen=True, kw_only=True):
+    """One line of an evacuation's record, written after sending. Unanswered; repeats of (incident, seq) are one."""
+
+    incident: int
+    seq: int
+    at: float
+    kind: str  # triggered | acknowledged | restore_requested | restored | rearmed
+    lane: str
+    user: str
+    detail: str
+
+
+class Calibrate(Base, frozen=True, kw_only=True):
+    """Correct a zone's count by `delta`, booked as a pair with `outside`. Answered with the zone's `ZoneCount`."""
+
+    zone: str
+    delta: int
+    reason: str
+    user: str
+    at: float
+
+
+# --- questions ----------------------------------------------------------------------------------------------------
+
+
+class LaneLedger(Base, frozen=True, kw_only=True):
+    """Ask: what the ledger knows of a lane, at start and after a reconnect. Answered with `LaneBooks`."""
+
+    lane: str
+    device: str
+    epoch: str | None  # counters of which epoch to report
+
+
+class OpenGrant(msgspec.Struct, frozen=True, kw_only=True):
+    grant: int
+    nonce: str
+    ticket: int
+    pax: int
+    passed: int
+    granted_at: float
+    ttl_s: float
+    counter_epoch: str | None
+    counter_entries: int | None
+    counter_exits: int | None
+
+
+class LaneBooks(Base, frozen=True, kw_only=True):
+    """`entries` and `exits` are the highest counters booked in the asked epoch, None when there are none yet."""
+
+    lane: str
+    open_grants: list[OpenGrant]
+    epoch: str | None
+    entries: int | None
+    exits: int | None
+    entries_today: int
+    exits_today: int
+
+
+class CounterBaseline(Base, frozen=True, kw_only=True):
+    """The first counters seen in a new epoch: what stood there before is nobody's passage. Answered with `Ok`."""
+
+    lane: str
+    device: str
+    epoch: str
+    entries: int
+    exits: int
+    at: float
+
+
+class Ok(Base, frozen=True, kw_only=True):
+    """Done, on disk."""
+
+
+class ZoneCount(msgspec.Struct, frozen=True, kw_only=True):
+    zone: str
+    inside: int
+    held: int
+    limit: int | None
+
+
+class ZonesChanged(Base, frozen=True, kw_only=True):
+    """ledger -> occupancy, after each commit that moved somebody: the zones as committed."""
+
+    overflow: ClassVar[str] = "drop_oldest"
+    zones: list[ZoneCount]
+
+
+class PassTemplate(Base, frozen=True, kw_only=True):
+    """Ask: the face template of an annual card. Answered with `Template`."""
+
+    credential_hash: bytes
+
+
+class Template(Base, frozen=True, kw_only=True):
+    """`template_enc` is None when the card is unknown or has no template. `needs_face` as the product says."""
+
+    needs_face: bool
+    ticket: int | None
+    template_enc: bytes | None
+    algorithm: str
+
+
+class ListPrintJobs(Base, frozen=True, kw_only=True):
+    """Ask: the print jobs of an order (or, with order None, all that are not finished). Answered with `PrintJobRows`."""
+
+    order: int | None
+
+
+class PrintJobRow(msgspec.Struct, frozen=True, kw_only=True):
+    job: int
+    ticket: int
+    printer: str
+    state: str
+    detail: str
+
+
+class PrintJobRows(Base, frozen=True, kw_only=True):
+    jobs: list[PrintJobRow]
+    tickets: list[BookedTicket]
+
+
+class LedgerState(Base, frozen=True, kw_only=True):
+    """ledger -> who asked to know: the database is reachable or not, with the settings that durability rests on."""
+
+    overflow: ClassVar[str] = "drop_oldest"
+    available: bool
+    detail: str
+    durable: bool  # fsync, full_page_writes and synchronous_commit are all on
