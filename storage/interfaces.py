@@ -5,8 +5,8 @@ the last commit ran goes into the next one.  Operations are the messages below; 
 once it is on disk, and with `LedgerUnavailable` when it is not known to be.  Asking again is always safe: every
 operation carries its own identity.  This module imports no database library.
 
-`Decide`, `Passed` and `Ended` of `protocols.messages` are operations too, answered with `Granted` or `Denied`,
-`Booked` and `Settled`.
+`Passed` and `Ended` of `protocols.messages` are operations too, answered with `Booked` and `Settled`; `GrantOp` is
+answered with `Granted` or `Denied` from there.
 """
 
 from __future__ import annotations
@@ -29,6 +29,45 @@ class LedgerUnavailable(LedgerError):
 
 class LedgerRefused(LedgerError):
     """The operation itself is wrong (a constraint, an unknown product); asking again will not help."""
+
+
+# --- what the site is, written down at start ----------------------------------------------------------------------
+
+
+class ZoneSetup(msgspec.Struct, frozen=True, kw_only=True):
+    zone: str
+    name: str
+    limit: int | None
+
+
+class ProductSetup(msgspec.Struct, frozen=True, kw_only=True):
+    """A product as the site file describes it. A changed one becomes a new version; sold tickets keep theirs.
+
+    `uses` 0 is unlimited; `pax` people per use.
+    """
+
+    product: str
+    name_zh: str
+    name_en: str
+    product_class: str
+    price_cents: int
+    zones: list[str]
+    pax: int
+    uses: int
+    days: int
+    needs_face: bool
+    min_gap_s: float
+
+
+class SiteSetup(msgspec.Struct, frozen=True, kw_only=True):
+    """Given to the ledger when it is made; it brings the tables in line whenever it (re)connects."""
+
+    site: str
+    name: str
+    timezone: str
+    business_day_start: str  # HH:MM
+    zones: list[ZoneSetup]  # `outside` is added by the ledger
+    products: list[ProductSetup]
 
 
 # --- facts for the pure decision ----------------------------------------------------------------------------------
