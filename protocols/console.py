@@ -7,6 +7,8 @@ is dropped).  The page's TypeScript types are generated from this file (`paifang
 
 from __future__ import annotations
 
+import msgspec
+
 from protocols.messages import Base, Telemetry
 
 # --- views: told to the console hub by the actors that own them, sent on to every subscribed page -----------------
@@ -70,7 +72,7 @@ class EvacuationView(Telemetry, frozen=True, kw_only=True):
     triggered_by: str = ""
     triggered_at: float | None = None
     restore_requested_by: str = ""
-    lanes: list[LaneRelease] = []
+    lanes: list[LaneRelease] = msgspec.field(default_factory=list)
 
 
 class FlowPoint(Telemetry, frozen=True, kw_only=True):
@@ -113,12 +115,12 @@ class Delta(Base, frozen=True, kw_only=True):
 
     revision: int
     server_at: float
-    lanes: list[LaneView] = []
-    zones: list[ZoneView] = []
-    devices: list[DeviceView] = []
+    lanes: list[LaneView] = msgspec.field(default_factory=list)
+    zones: list[ZoneView] = msgspec.field(default_factory=list)
+    devices: list[DeviceView] = msgspec.field(default_factory=list)
     evacuation: EvacuationView | None = None
-    flow: list[FlowPoint] = []
-    feed: list[FeedEvent] = []
+    flow: list[FlowPoint] = msgspec.field(default_factory=list)
+    feed: list[FeedEvent] = msgspec.field(default_factory=list)
 
 
 # --- methods: the params of each, and its result ------------------------------------------------------------------

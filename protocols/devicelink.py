@@ -221,12 +221,12 @@ class SafetyState(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
 SafetyRequest = ReleaseAck | SafetyPoll
 
 _encoder = msgspec.msgpack.Encoder()
-_work_request = msgspec.msgpack.Decoder(WorkRequest)
-_work_reply = msgspec.msgpack.Decoder(WorkReply)
-_safety_request = msgspec.msgpack.Decoder(SafetyRequest)
-_safety_state = msgspec.msgpack.Decoder(SafetyState)
-_release = msgspec.msgpack.Decoder(Release)
-_wake = msgspec.msgpack.Decoder(Wake)
+_work_request: msgspec.msgpack.Decoder[WorkRequest] = msgspec.msgpack.Decoder(WorkRequest)
+_work_reply: msgspec.msgpack.Decoder[WorkReply] = msgspec.msgpack.Decoder(WorkReply)
+_safety_request: msgspec.msgpack.Decoder[SafetyRequest] = msgspec.msgpack.Decoder(SafetyRequest)
+_safety_state: msgspec.msgpack.Decoder[SafetyState] = msgspec.msgpack.Decoder(SafetyState)
+_release: msgspec.msgpack.Decoder[Release] = msgspec.msgpack.Decoder(Release)
+_wake: msgspec.msgpack.Decoder[Wake] = msgspec.msgpack.Decoder(Wake)
 
 
 def encode(message: msgspec.Struct) -> bytes:
