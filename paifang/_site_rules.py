@@ -1,0 +1,358 @@
+"""What must hold between the parts of a site file: names that refer to each other, lines and ports used once, limits.
+
+Each rule looks at the entries that are sound by themselves, so that one mistake is reported once and does not hide the
+others.  Problems stop a start; warnings are said and then it starts.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import posixpath
+import re
+import zoneinfo
+from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
+
+import msgspec
+
+from paifang._site_shape import Problem, nearest, quoted, shown
+from paifang.site import Board, Database, Face, Http, Lane, Link, Printer, Product, Reader, Site, Zone
+
+OUTSIDE = "outside"  # the zone that every site has: the ledger adds it, nobody declares it
+
+# What one server is built and tested for; a larger site is several sites.
+ZONES_MAX = 64
+LANES_MAX = 256
+READERS_PER_LANE_MAX = 8
+PRINTERS_MAX = 64
+PRODUCTS_MAX = 200
+ZONE_LIMIT_MAX = 1_000_000  # people
+GROUP_MAX = 500  # people on one ticket or let through one lane at once
+GRANT_TTL_MAX_S = 60.0  # an open that is still valid later surprises whoever stands in the lane by then
+DAYS_MAX = 3_660
+PRICE_MAX_CENTS = 100_000_000
+LABEL_MAX_CHARACTERS = 80
+PATH_MAX_CHARACTERS = 200
+BAUD_RATES = (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600)
+
+_HOURS_MINUTES = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d\Z")
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\Z")
+_PLACE_RULE = "a device path such as /dev/serial/by-id/…, or a path below the data folder such as dev/north-1-board"
+
+
+class Parts(msgspec.Struct, kw_only=True):
+    """The entries of a site file that are sound by themselves, with their positions in the file.
+
+    `zone_ids` comes from the raw file: a zone whose limit is wrong is still a zone that exists.
+    """
+
+    site: Site | None
+    database: Database | None
+    http: Http | None
+    link: Link | None
+    face: Face | None
+    zones: list[tuple[int, Zone]]
+    lanes: list[tuple[int, Lane]]
+    printers: list[tuple[int, Printer]]
+    products: list[tuple[int, Product]]
+    zone_ids: list[str]
+    complete: bool  # nothing was left out: rules about what is absent may speak
+
+
+def problems(parts: Parts) -> Iterator[Problem]:
+    """Everything that makes the site impossible to start."""
+    yield from _site(parts)
+    yield from _database(parts)
+    yield from _addresses(parts)
+    yield from _zones(parts)
+    for position, lane in parts.lanes:
+        yield from _lane(f"lanes[{position}]", lane, parts)
+    for position, printer in parts.printers:
+        yield from _printer(f"printers[{position}]", printer)
+    for position, product in parts.products:
+        yield from _product(f"products[{position}]", product, parts)
+    yield from _serial_lines(parts)
+    yield from _used_once("lanes", "device", ((p, lane.device) for p, lane in parts.lanes if lane.device))
+    for table, entries in (
+        ("zones", parts.zones),
+        ("lanes", parts.lanes),
+        ("printers", parts.printers),
+        ("products", parts.products),
+    ):
+        yield from _used_once(table, "id", ((position, entry.id) for position, entry in entries))
+    for table, count, most in (
+        ("zones", len(parts.zones), ZONES_MAX),
+        ("lanes", len(parts.lanes), LANES_MAX),
+        ("printers", len(parts.printers), PRINTERS_MAX),
+        ("products", len(parts.products), PRODUCTS_MAX),
+    ):
+        if count > most:
+            yield Problem(table, f"{count} entries", f"at most {most}")
+        elif count == 0 and parts.complete and table in ("zones", "lanes"):
+            yield Problem(table, "no entry", f"1 to {most}")
+
+
+def warnings(parts: Parts) -> Iterator[Problem]:
+    """What works but is probably not meant; only asked for when there are no problems."""
+    into = {zone for _, lane in parts.lanes for zone in _leads_into(lane)}
+    out_of = {zone for _, lane in parts.lanes for zone in _leads_out_of(lane)}
+    for position, zone in parts.zones:
+        key = f"zones[{position}]"
+        if zone.id not in into | out_of:
+            yield Problem(f"{key}.id", "no lane leads into or out of this zone", "")
+        elif zone.id not in into:
+            yield Problem(f"{key}.id", "no open lane leads into this zone", "")
+        elif zone.id not in out_of and zone.limit is not None:
+            yield Problem(f"{key}.limit", "no open lane leads out of this zone: it fills up and stays full", "")
+    for position, lane in parts.lanes:
+        if lane.mode == "closed":
+            yield Problem(f"lanes[{position}].mode", "this lane starts closed: nobody passes until it is set", "")
+        if lane.grant_ttl_s < 1.0:
+            yield Problem(f"lanes[{position}].grant_ttl_s", f"{lane.grant_ttl_s} s is too short to walk through", "")
+    for position, product in parts.products:
+        for place, zone_id in enumerate(product.zones):
+            if zone_id not in into:
+                yield Problem(f"products[{position}].zones[{place}]", f'no open lane leads into "{zone_id}"', "")
+        if product.needs_face and not any(
+            lane.device and set(_leads_into(lane)) & set(product.zones) for _, lane in parts.lanes
+        ):
+            yield Problem(
+                f"products[{position}].needs_face", "no lane with a `device` (whose camera it needs) leads there", ""
+            )
+    if parts.http is not None and not _is_loopback(parts.http.host):
+        yield Problem(
+            "http.host",
+            f"{shown(parts.http.host)} serves the console without TLS to other computers",
+            "127.0.0.1, with a TLS proxy in front of it",
+        )
+    if parts.database is not None and parts.database.url and urlsplit(parts.database.url).password:
+        yield Problem("database.url", "the password can be read by whoever can read this file", "a ~/.pgpass file")
+    if not parts.products:
+        yield Problem("products", "nothing is sold here", "")
+    elif not parts.printers:
+        yield Problem("printers", "no printer: tickets that are sold cannot be printed", "")
+
+
+def _site(parts: Parts) -> Iterator[Problem]:
+    if parts.site is None:
+        return
+    yield from _label("site.name", parts.site.name)
+    yield from _label("site.name_en", parts.site.name_en, empty=True)
+    zone = parts.site.timezone
+    try:
+        zoneinfo.ZoneInfo(zone)
+    except (zoneinfo.ZoneInfoNotFoundError, OSError, ValueError):  # "Asia" is a directory, "../x" a ValueError
+        yield Problem(
+            "site.timezone",
+            f"{shown(zone)} is not a time zone",
+            'a name of the IANA database such as "Asia/Shanghai"',
+            suggestion=_nearest_time_zone(zone),
+        )
+    if not _HOURS_MINUTES.match(parts.site.business_day_start):
+        yield Problem(
+            "site.business_day_start", f"{shown(parts.site.business_day_start)} is not a time of day", '"HH:MM"'
+        )
+
+
+def _nearest_time_zone(zone: str) -> str:
+    known = {name.lower(): name for name in zoneinfo.available_timezones()}
+    return known.get(nearest(zone.replace(" ", "_"), known), "")
+
+
+def _database(parts: Parts) -> Iterator[Problem]:
+    if parts.database is None or not parts.database.url:
+        return
+    allowed = 'empty for the embedded PostgreSQL, or "postgresql://user@host:port/database"'
+    try:
+        url = urlsplit(parts.database.url)
+        sound = url.scheme in ("postgresql", "postgres") and len(url.path) > 1 and (url.port is None or url.port > 0)
+    except ValueError:
+        sound = False
+    if not sound:  # the url itself is not shown: it may hold a password
+        yield Problem("database.url", "not the address of a PostgreSQL database", allowed)
+
+
+def _addresses(parts: Parts) -> Iterator[Problem]:
+    used: dict[int, str] = {}
+    if parts.http is not None:
+        if not _is_host(parts.http.host):
+            yield Problem("http.host", f"{shown(parts.http.host)} is not an address", "an IP address or a host name")
+        if parts.http.port:
+            used[parts.http.port] = "http.port"
+    if parts.link is None:
+        return
+    for name in Link.__struct_fields__:
+        key = f"link.{name}"
+        address = getattr(parts.link, name)
+        try:
+            url = urlsplit(address)
+            host, port = url.hostname, url.port
+        except ValueError:
+            host, port = None, None
+        if not host or not port or url.scheme != "tcp" or url.path or url.username or url.query or url.fragment:
+            yield Problem(key, f"{shown(address)} is not an address of the device link", '"tcp://127.0.0.1:PORT"')
+            continue
+        if not _is_loopback(host):
+            yield Problem(
+                key,
+                f"{shown(address)} can be reached from other computers, and the device link has no mutual TLS yet",
+                '"tcp://127.0.0.1:PORT"',
+            )
+        if port in used:
+            yield Problem(key, f"port {port} is already that of {used[port]}", "a port of its own")
+        else:
+            used[port] = key
+
+
+def _zones(parts: Parts) -> Iterator[Problem]:
+    for position, zone in parts.zones:
+        key = f"zones[{position}]"
+        yield from _label(f"{key}.name", zone.name)
+        yield from _label(f"{key}.name_en", zone.name_en, empty=True)
+        if zone.id == OUTSIDE:
+            yield Problem(f"{key}.id", '"outside" is there by itself and cannot be declared', "any other name")
+        if zone.limit is not None and zone.limit > ZONE_LIMIT_MAX:
+            yield Problem(f"{key}.limit", f"{zone.limit} people", f"1 to {ZONE_LIMIT_MAX}")
+
+
+def _lane(key: str, lane: Lane, parts: Parts) -> Iterator[Problem]:
+    yield from _label(f"{key}.name", lane.name)
+    yield from _label(f"{key}.entrance", lane.entrance, empty=True)
+    for end, zone in (("from_zone", lane.from_zone), ("to_zone", lane.to_zone)):
+        if zone != OUTSIDE and zone not in parts.zone_ids:
+            yield _unknown_zone(f"{key}.{end}", zone, [OUTSIDE, *parts.zone_ids])
+    if lane.from_zone == lane.to_zone:
+        yield Problem(f"{key}.to_zone", f'leads from "{lane.from_zone}" to itself', "another zone than from_zone")
+    if lane.board is not None and lane.device is not None:
+        yield Problem(key, "has both a board and a device", "a board with readers, or a device on the link")
+    elif lane.board is None and lane.device is None:
+        yield Problem(key, "has neither a board nor a device", "a board with readers, or a device on the link")
+    elif lane.board is not None and not lane.readers:
+        yield Problem(f"{key}.readers", "a board without a reader: no ticket could be scanned", "[[lanes.readers]]")
+    elif lane.device is not None and lane.readers:
+        yield Problem(f"{key}.readers", "a device on the link brings its own readers", "no readers beside a device")
+    if len(lane.readers) > READERS_PER_LANE_MAX:
+        yield Problem(f"{key}.readers", f"{len(lane.readers)} readers", f"at most {READERS_PER_LANE_MAX}")
+    if lane.max_group > GROUP_MAX:
+        yield Problem(f"{key}.max_group", f"{lane.max_group} people", f"1 to {GROUP_MAX}")
+    if lane.grant_ttl_s > GRANT_TTL_MAX_S:
+        yield Problem(f"{key}.grant_ttl_s", f"{lane.grant_ttl_s} s", f"above 0 to {GRANT_TTL_MAX_S:g}")
+    for line_key, line in _lane_lines(key, lane):
+        yield from _serial_line(line_key, line.path, line.baud)
+
+
+def _printer(key: str, printer: Printer) -> Iterator[Problem]:
+    if printer.host and printer.path:
+        yield Problem(key, "has both a host and a path", "host and port for TCP, or path for a serial line")
+    elif printer.path:
+        yield from _serial_line(key, printer.path, printer.baud)
+    elif not printer.host:
+        yield Problem(key, "has neither a host nor a path", "host and port for TCP, or path for a serial line")
+    else:
+        if not _is_host(printer.host):
+            yield Problem(f"{key}.host", f"{shown(printer.host)} is not an address", "an IP address or a host name")
+        if printer.port == 0:
+            yield Problem(f"{key}.port", "port 0 cannot be dialled", "1 to 65535, usually 9100")
+
+
+def _product(key: str, product: Product, parts: Parts) -> Iterator[Problem]:
+    yield from _label(f"{key}.name", product.name)
+    yield from _label(f"{key}.name_en", product.name_en)
+    if not product.zones:
+        yield Problem(f"{key}.zones", "opens no zone", quoted(parts.zone_ids))
+    for place, zone in enumerate(product.zones):
+        if zone not in parts.zone_ids:
+            yield _unknown_zone(f"{key}.zones[{place}]", zone, parts.zone_ids)
+        elif zone in product.zones[:place]:
+            yield Problem(f"{key}.zones[{place}]", f'"{zone}" is named twice', "each zone once")
+    if product.class_ == "free" and product.price_cents:
+        yield Problem(f"{key}.price_cents", f"{product.price_cents} for a free ticket", "0, or another class")
+    for name, value, most in (
+        ("price_cents", product.price_cents, PRICE_MAX_CENTS),
+        ("pax", product.pax, GROUP_MAX),
+        ("days", product.days, DAYS_MAX),
+    ):
+        if value > most:
+            yield Problem(f"{key}.{name}", f"{value} is too many", f"at most {most}")
+    if product.needs_face and parts.face is not None and parts.face.workers == 0:
+        yield Problem(f"{key}.needs_face", "no worker compares faces: face.workers is 0", "1 to 16 workers")
+    if product.needs_face and product.pax > 1:
+        yield Problem(f"{key}.pax", f"{product.pax} people on a ticket that is checked by one face", "1")
+
+
+def _serial_lines(parts: Parts) -> Iterator[Problem]:
+    """One line, one device: the server opens each exclusively."""
+    used: dict[str, str] = {}
+    lines: list[tuple[str, str]] = [
+        (line_key, line.path) for p, lane in parts.lanes for line_key, line in _lane_lines(f"lanes[{p}]", lane)
+    ]
+    lines += [(f"printers[{p}]", printer.path) for p, printer in parts.printers if printer.path]
+    for line_key, path in lines:
+        plain = posixpath.normpath(path)
+        if plain in used:
+            yield Problem(f"{line_key}.path", f"{shown(path)} is already {used[plain]}", "a line of its own")
+        else:
+            used[plain] = f"{line_key}.path"
+
+
+def _serial_line(key: str, path: str, baud: int) -> Iterator[Problem]:
+    if not path or len(path) > PATH_MAX_CHARACTERS or path.endswith("/"):
+        yield Problem(f"{key}.path", f"{shown(path)} is not the path of a serial line", _PLACE_RULE)
+    elif not path.startswith("/") and ".." in path.split("/"):
+        yield Problem(f"{key}.path", f"{shown(path)} leaves the data folder", _PLACE_RULE)
+    if baud not in BAUD_RATES:
+        allowed = ", ".join(str(rate) for rate in BAUD_RATES)
+        yield Problem(f"{key}.baud", f"{baud} is not a usual line speed", allowed)
+
+
+def _used_once(table: str, name: str, entries: Iterable[tuple[int, str]]) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for position, value in entries:
+        if value in first:
+            other = f"{table}[{first[value]}]"
+            yield Problem(f"{table}[{position}].{name}", f'"{value}" is already that of {other}', "a name of its own")
+        else:
+            first[value] = position
+
+
+def _label(key: str, text: str, *, empty: bool = False) -> Iterator[Problem]:
+    if (not text.strip() and not empty) or len(text) > LABEL_MAX_CHARACTERS:
+        yield Problem(key, f"{shown(text)} cannot be shown", f"1 to {LABEL_MAX_CHARACTERS} characters")
+
+
+def _lane_lines(key: str, lane: Lane) -> list[tuple[str, Board | Reader]]:
+    board: list[tuple[str, Board | Reader]] = [] if lane.board is None else [(f"{key}.board", lane.board)]
+    return board + [(f"{key}.readers[{position}]", reader) for position, reader in enumerate(lane.readers)]
+
+
+def _leads_into(lane: Lane) -> list[str]:
+    return [
+        *([lane.to_zone] if lane.mode in ("normal_entry", "bidirectional") else []),
+        *([lane.from_zone] if lane.mode in ("normal_exit", "bidirectional") else []),
+    ]
+
+
+def _leads_out_of(lane: Lane) -> list[str]:
+    return [
+        *([lane.from_zone] if lane.mode in ("normal_entry", "bidirectional") else []),
+        *([lane.to_zone] if lane.mode in ("normal_exit", "bidirectional") else []),
+    ]
+
+
+def _unknown_zone(key: str, zone: str, known: list[str]) -> Problem:
+    return Problem(key, f'unknown zone "{zone}"', quoted(known), suggestion=nearest(zone, known))
+
+
+def _is_host(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return bool(_HOST.match(host)) and ".." not in host and not host.replace(".", "").isdigit()
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
