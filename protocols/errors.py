@@ -5,7 +5,8 @@
     ├─ LinkError         the device link: not MessagePack, wrong shape, too large, wrong version
     ├─ TicketCodeError   a ticket code: not ours, or forged
     ├─ RpcError          the console channel: not JSON-RPC 2.0
-    └─ BoardError        a turnstile board's language
+    ├─ BoardError        a turnstile board's language
+    └─ PrinterError      a ticket printer's answers, a print job
 """
 
 
@@ -45,3 +46,7 @@ class RpcError(WireError):
 
 class BoardError(WireError):
     """A turnstile board's frame is damaged or not in its language."""
+
+
+class PrinterError(WireError):
+    """A printer's answer or a print job is not ESC/POS as we know it, or a ticket cannot be printed as asked."""
