@@ -1,0 +1,32 @@
+"""The device link over NNG: the server's sockets, and the device's side as the reference for whoever builds a gate.
+
+`WorkServer` answers what gates ask; `SafetyServer` publishes releases and collects acknowledgements on sockets of its
+own; `LinkClient` is a device's end of both.  `_sockets` holds the guard rails around pynng, and is the only module
+that touches it.  May import `protocols`, trio, pynng, structlog; `docs/device-link.md` is the manual of the wire.
+
+    DeviceError                     drivers.errors
+    ├─ DeviceUnavailable
+    │  ├─ LinkTimeout               nobody answered within the deadline, or the connection broke
+    │  └─ (itself)                  an address cannot be bound
+    └─ LinkAddressError             an address that must not be bound: not loopback, or not tcp
+"""
+
+from drivers.nng._address import check_loopback
+from drivers.nng._client import ClientStatistics, LinkAddresses, LinkClient, Sensed
+from drivers.nng._errors import LinkAddressError, LinkTimeout
+from drivers.nng._safety import SafetyServer, SafetyStatistics
+from drivers.nng._work import WorkServer, WorkStatistics
+
+__all__ = [
+    "ClientStatistics",
+    "LinkAddressError",
+    "LinkAddresses",
+    "LinkClient",
+    "LinkTimeout",
+    "SafetyServer",
+    "SafetyStatistics",
+    "Sensed",
+    "WorkServer",
+    "WorkStatistics",
+    "check_loopback",
+]

@@ -1,0 +1,374 @@
+"""A device's end of the link: what the simulated gates use, and the reference for whoever builds a real one.
+
+Work: `ask` sends a request and re-sends it, same bytes and so same `seq`, until it is answered; `deliver` also takes
+"not now" for no answer, for what must not be lost.  Safety: both the server and `paifang evacuate` are subscribed to
+and polled each second, each in tasks of its own, because either may hang while the other says "open".
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol, TypedDict
+
+import msgspec
+import pynng
+import structlog
+import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from drivers.nng import _sockets
+from drivers.nng._errors import LinkTimeout
+from drivers.nng._throttle import Throttle
+from protocols.devicelink import (
+    MAX_SAFETY_BYTES,
+    TOPIC_ALL,
+    Refused,
+    Release,
+    ReleaseAck,
+    SafetyPoll,
+    SafetyRequest,
+    Wake,
+    WorkReply,
+    WorkRequest,
+    decode_publication,
+    decode_reply,
+    decode_safety_state,
+    encode,
+    verify_release,
+)
+from protocols.errors import LinkError
+
+ATTEMPT_S = 2.5  # one try of a request; a little above the server's own deadline, so that its `unavailable` is heard
+RETRY_MIN_S = 0.1  # pause before the second try; doubles
+RETRY_MAX_S = 2.0
+ASKS_MAX = 16  # requests of one device that are outstanding at the same time
+REPLY_MAX_BYTES = 64 * 1024
+POLL_S = 1.0  # each safety server is asked this often
+POLL_DEADLINE_S = 0.8
+ACK_RETRY_S = 0.1  # an acknowledgement that was not answered, or did not yet say "open", is repeated after this
+INCIDENTS_MAX = 64  # handled incidents that are remembered
+
+log = structlog.get_logger(__name__)
+
+
+class LinkAddresses(Protocol):
+    """The `[link]` table of the site file (`paifang.site.Link`), NNG addresses."""
+
+    @property
+    def work(self) -> str: ...
+    @property
+    def wake(self) -> str: ...
+    @property
+    def release(self) -> str: ...
+    @property
+    def safety(self) -> str: ...
+    @property
+    def evacuate_release(self) -> str: ...
+    @property
+    def evacuate_safety(self) -> str: ...
+
+
+class Sensed(NamedTuple):
+    """What the device's own sensors say now."""
+
+    barrier: str  # a drivers.base.Barrier value
+    open: bool  # sensed, not commanded
+    released: bool
+    incident: int | None  # the one it was released for; None once it is re-armed
+
+
+class Header(TypedDict):
+    """The fields that every work request starts with: `Scan(**client.header(), nonce=…)`."""
+
+    device: str
+    boot: str
+    seq: int
+    at: float
+
+
+class ClientStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts since start. `connected` is the work socket's."""
+
+    connected: bool
+    asked: int
+    answered: int
+    resent: int
+    bad_replies: int  # not a message, or the answer to something else
+    wakes: int
+    releases: int  # incidents handed to `on_release`
+    bad_releases: int  # signature, key or site wrong
+    polls_unanswered: int
+
+
+class LinkClient:
+    """One device. `run` keeps the link up until cancelled; the other methods may be used while it runs.
+
+    `on_release` is called once per incident, synchronously, as soon as a release with a good signature arrives from
+    anywhere; `sensed` is asked for the state that acknowledgements and polls report.  `on_link(up)` tells when the
+    work connection comes (say `Hello` then) and goes.  Losing the link opens and closes nothing.
+    """
+
+    def __init__(
+        self,
+        link: LinkAddresses,
+        device: str,
+        release_keys: Mapping[str, Ed25519PublicKey],
+        *,
+        site: str,
+        sensed: Callable[[], Sensed],
+        on_release: Callable[[Release], None],
+        lane: str = "",
+        on_wake: Callable[[], None] = lambda: None,
+        on_link: Callable[[bool], None] = lambda up: None,
+        boot: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`lane` is this device's lane, for releases of one lane only; `boot` defaults to a fresh random name."""
+        self.device = device
+        self.boot = boot or secrets.token_hex(8)
+        self._link = link
+        self._keys = release_keys
+        self._site = site
+        self._lane = lane
+        self._sensed = sensed
+        self._on_release = on_release
+        self._on_wake = on_wake
+        self._on_link = on_link
+        self._clock = clock
+        self._seq = 0
+        self._work: pynng.Req0 | None = None
+        self._ready = trio.Event()
+        self._limit = trio.CapacityLimiter(ASKS_MAX)
+        self._throttle = Throttle()
+        self._incidents: dict[int, None] = {}  # handled ones, oldest first
+        self._endpoints = (
+            _SafetyEndpoint(self, link.release, link.safety),
+            _SafetyEndpoint(self, link.evacuate_release, link.evacuate_safety),
+        )
+        self.connected = False
+        self._asked = self._answered = self._resent = self._bad_replies = 0
+        self._wakes = self._releases = self._bad_releases = self._unanswered = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the link up until cancelled. Ready at once: ready never means connected."""
+        work = _sockets.open_req()
+        _sockets.watch_pipes(work, self._link_changed)
+        with _sockets.dialled(work, self._link.work, REPLY_MAX_BYTES):
+            self._work = work
+            self._ready.set()
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._listen_wakes)
+                    for endpoint in self._endpoints:
+                        nursery.start_soon(endpoint.listen)
+                        nursery.start_soon(endpoint.poll)
+                        nursery.start_soon(endpoint.acknowledge)
+                    task_status.started()
+            finally:
+                self._work = None
+                self._ready = trio.Event()
+                self.connected = False
+
+    def header(self) -> Header:
+        """The header of the next request: takes the next `seq`."""
+        self._seq += 1
+        return Header(device=self.device, boot=self.boot, seq=self._seq, at=self._clock())
+
+    async def ask(self, request: WorkRequest, deadline_s: float) -> WorkReply:
+        """Send until answered. Raises LinkTimeout after `deadline_s`: it may have been carried out nevertheless.
+
+        `Refused` is an answer, also `unavailable`.  Any number of tasks may ask; at most ASKS_MAX at a time are sent.
+        """
+        with trio.move_on_after(deadline_s):
+            async with self._limit:
+                return await self._ask(encode(request), request.seq)
+        raise LinkTimeout(f"{type(request).__name__} seq {request.seq}: no answer within {deadline_s:g} s")
+
+    async def deliver(self, request: WorkRequest) -> WorkReply:
+        """Send until the server has it, however long that takes: for passages and the ends of grants.
+
+        Returns the first answer that is not "come again" (`unavailable`, `too_many`).  Bounded by the caller's
+        cancellation alone, because such a message must never be given up.
+        """
+        data = encode(request)
+        pause_s = RETRY_MIN_S
+        while True:
+            async with self._limit:
+                reply = await self._ask(data, request.seq)
+            if not (isinstance(reply, Refused) and reply.code in {"unavailable", "too_many"}):
+                return reply
+            self._resent += 1
+            await trio.sleep(pause_s * (0.5 + secrets.randbelow(1000) / 1000))
+            pause_s = min(pause_s * 2, RETRY_MAX_S)
+
+    def statistics(self) -> ClientStatistics:
+        return ClientStatistics(
+            connected=self.connected,
+            asked=self._asked,
+            answered=self._answered,
+            resent=self._resent,
+            bad_replies=self._bad_replies,
+            wakes=self._wakes,
+            releases=self._releases,
+            bad_releases=self._bad_releases,
+            polls_unanswered=self._unanswered,
+        )
+
+    async def _ask(self, data: bytes, seq: int) -> WorkReply:
+        self._asked += 1
+        pause_s = RETRY_MIN_S
+        while True:
+            await self._ready.wait()
+            work = self._work
+            assert work is not None
+            try:
+                reply = decode_reply(await _sockets.exchange(work, data, ATTEMPT_S))
+                if reply.seq == seq or (isinstance(reply, Refused) and reply.seq == 0):
+                    self._answered += 1
+                    return reply
+                raise LinkError(f"an answer to seq {reply.seq} instead of {seq}")
+            except LinkTimeout:
+                pass
+            except LinkError as exc:
+                self._bad_replies += 1
+                self._log("bad_reply", error=str(exc)[:200])
+            self._resent += 1
+            await trio.sleep(pause_s * (0.5 + secrets.randbelow(1000) / 1000))
+            pause_s = min(pause_s * 2, RETRY_MAX_S)
+
+    async def _listen_wakes(self) -> None:
+        with _sockets.dialled(sub := _sockets.open_sub(b"wake/"), self._link.wake, MAX_SAFETY_BYTES):
+            while True:
+                try:
+                    publication = decode_publication(await _sockets.receive(sub))
+                except LinkError as exc:
+                    self._log("bad_publication", error=str(exc)[:200])
+                    continue
+                if isinstance(publication, Wake) and publication.device == self.device:
+                    self._wakes += 1
+                    self._on_wake()
+
+    def _link_changed(self, up: bool) -> None:
+        if self._work is None:  # the last connection's end, reported after `run` ended
+            return
+        self.connected = up
+        self._on_link(up)
+
+    def _release_arrived(self, release: Release) -> bool:
+        """Check a release; if it is new, hand it over. True when it is genuine and meant for us."""
+        key = self._keys.get(release.key)
+        try:
+            if key is None:
+                raise LinkError(f"no release key {release.key!r}")
+            if release.site != self._site:
+                raise LinkError(f"a release of site {release.site!r}")
+            verify_release(release, key)
+        except LinkError as exc:
+            self._bad_releases += 1
+            self._log("bad_release", error=str(exc)[:200])
+            return False
+        if release.scope not in {"site", self._lane}:
+            return False
+        if release.incident in self._incidents:
+            return True
+        if len(self._incidents) >= INCIDENTS_MAX:
+            del self._incidents[next(iter(self._incidents))]
+        self._incidents[release.incident] = None
+        self._releases += 1
+        self._on_release(release)
+        for endpoint in self._endpoints:  # whoever published it, both may be waiting for the acknowledgement
+            endpoint.owe(release.incident)
+        return True
+
+    def _poll_message(self) -> SafetyPoll:
+        sensed = self._sensed()
+        return SafetyPoll(
+            device=self.device,
+            released=sensed.released,
+            incident=sensed.incident,
+            barrier=sensed.barrier,
+            at=self._clock(),
+        )
+
+    def _ack_message(self, incident: int) -> ReleaseAck:
+        sensed = self._sensed()
+        return ReleaseAck(
+            device=self.device, incident=incident, barrier=sensed.barrier, sensed_open=sensed.open, at=self._clock()
+        )
+
+    def _log(self, what: str, **values: object) -> None:
+        count = self._throttle.due(what)
+        if count:
+            log.warning(f"link.{what}", device=self.device, count=count, **values)
+
+
+class _SafetyEndpoint:
+    """One pair of safety sockets: the server's, or those of `paifang evacuate`."""
+
+    def __init__(self, client: LinkClient, release_url: str, safety_url: str) -> None:
+        self._client = client
+        self._release_url = release_url
+        self._safety_url = safety_url
+        self._owed: int | None = None  # the incident that this endpoint has not yet been told is sensed open
+        self._wanted = trio.Event()
+
+    def owe(self, incident: int) -> None:
+        """Acknowledge `incident` here until it was answered with the barrier sensed open, or the lane was re-armed."""
+        self._owed = incident
+        self._wanted.set()
+
+    async def listen(self) -> None:
+        client = self._client
+        with _sockets.dialled(sub := _sockets.open_sub(TOPIC_ALL), self._release_url, MAX_SAFETY_BYTES):
+            while True:
+                try:
+                    publication = decode_publication(await _sockets.receive(sub))
+                except LinkError as exc:
+                    client._log("bad_publication", error=str(exc)[:200])
+                    continue
+                if not isinstance(publication, Release) or not client._release_arrived(publication):
+                    continue
+                if client._sensed().incident == publication.incident:  # it is published again: tell again
+                    self.owe(publication.incident)
+
+    async def poll(self) -> None:
+        with _sockets.dialled(req := _sockets.open_req(), self._safety_url, MAX_SAFETY_BYTES):
+            while True:
+                start = trio.current_time()
+                if not await self._tell(req, self._client._poll_message()):
+                    self._client._unanswered += 1
+                await trio.sleep(max(0.0, start + POLL_S - trio.current_time()))
+
+    async def acknowledge(self) -> None:
+        client = self._client
+        with _sockets.dialled(req := _sockets.open_req(), self._safety_url, MAX_SAFETY_BYTES):
+            released: int | None = None  # the incident under which we have seen ourselves released
+            while True:
+                await self._wanted.wait()
+                incident = self._owed
+                assert incident is not None
+                if client._sensed().incident == incident:
+                    released = incident
+                message = client._ack_message(incident)
+                done = await self._tell(req, message) and message.sensed_open
+                if released == incident and client._sensed().incident != incident:
+                    done = True  # re-armed since, and nobody was there to hear of it
+                if done and self._owed == incident:
+                    self._wanted = trio.Event()
+                else:
+                    await trio.sleep(ACK_RETRY_S)
+
+    async def _tell(self, req: pynng.Req0, message: SafetyRequest) -> bool:
+        """Send and take in the answer. False when there was none."""
+        try:
+            state = decode_safety_state(await _sockets.exchange(req, encode(message), POLL_DEADLINE_S))
+        except LinkTimeout:
+            return False
+        except LinkError as exc:
+            self._client._log("bad_reply", error=str(exc)[:200])
+            return False
+        if state.release is not None:
+            self._client._release_arrived(state.release)
+        return True
