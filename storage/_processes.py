@@ -1,0 +1,55 @@
+"""Processes that live in a folder: how a PostgreSQL is found again that somebody else left behind.
+
+Every process of a cluster has the data folder as its working folder, whatever its command line says, and a working
+folder cannot be confused by a reused process id.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import trio
+
+POLL_S = 0.05
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Ids of the processes whose working folder this is (of those that we may look at), lowest first."""
+    try:
+        wanted = folder.stat()
+    except FileNotFoundError:
+        return []
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit() and _lives_in(int(name), wanted))
+
+
+def _lives_in(pid: int, wanted: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(f"/proc/{pid}/cwd"), wanted)  # noqa: PTH116 - a magic link, not a path
+    except OSError:
+        return False  # gone, a zombie, or somebody else's
+
+
+def send(pid: int, folder: Path, number: signal.Signals) -> None:
+    """Signal the process if it still lives in the folder; a reused id is never hit, because we hold the process."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        if _lives_in(pid, folder.stat()):
+            signal.pidfd_send_signal(handle, number)
+    except OSError:
+        return
+    finally:
+        os.close(handle)
+
+
+async def wait_empty(folder: Path, limit_s: float) -> bool:
+    """Wait until no process lives in the folder; False when some still do after `limit_s` seconds."""
+    with trio.move_on_after(limit_s):
+        while processes_in(folder):
+            await trio.sleep(POLL_S)
+        return True
+    return not processes_in(folder)
