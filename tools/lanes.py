@@ -1,0 +1,209 @@
+"""Run the checks and tests one lane after another, each with its time, and say at the end what came of them.
+
+    .venv/bin/python tools/lanes.py quick   linters, types, import contracts, the page's types, the quick tests
+    .venv/bin/python tools/lanes.py all     and then the slow tests, one lane for each folder below tests/
+
+A lane that fails does not stop the next one: one run tells everything. A skipped test counts as a failure, because a
+test that cannot run here has to fail and say why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import xml.etree.ElementTree as ElementTree  # reads only what pytest has just written
+from pathlib import Path
+from typing import NamedTuple
+
+import bootstrap
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = ROOT / ".venv" / "bin"
+
+QUICK_LIMIT_S = 10 * 60.0
+ALL_LIMIT_S = 58 * 60.0  # `make test` promises an hour, and setting up takes its part of it
+COLLECT_LIMIT_S = 120.0
+STOP_GRACE_S = 5.0
+PYTEST_FOUND_NOTHING = 5  # pytest's exit code when no test was selected
+
+SUMMARY = re.compile(r"^=*\s*((?:\d+ [a-z]+(?:, )?)+ in [\d.]+s.*?)\s*=*$")
+
+
+class Counts(NamedTuple):
+    """How many tests ended how; expected failures count as passed, because that is what they were expected to do."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
+class Outcome(NamedTuple):
+    """What came of a lane."""
+
+    name: str
+    ok: bool
+    seconds: float
+    counts: Counts
+    summary: str  # pytest's own last line, or why the lane failed
+
+
+def stream(command: list[str], *, env: dict[str, str], cwd: Path, limit_s: float) -> tuple[int | None, list[str]]:
+    """Run a command, pass on what it prints, and return (exit code, or None when it had to be stopped, and lines)."""
+    process = subprocess.Popen(
+        command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, errors="replace", start_new_session=True,
+    )  # fmt: skip
+    stopped = threading.Event()
+
+    def stop() -> None:
+        stopped.set()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, number)
+            except ProcessLookupError:
+                return
+            time.sleep(STOP_GRACE_S)
+
+    timer = threading.Timer(max(limit_s, 0.0), stop)
+    timer.daemon = True
+    timer.start()
+    lines: list[str] = []
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line.rstrip("\n"))
+        code = process.wait()
+    except BaseException:
+        stop()
+        raise
+    finally:
+        timer.cancel()
+    return (None if stopped.is_set() else code), lines
+
+
+def heading(name: str) -> None:
+    """Say which lane begins."""
+    print(f"\n--- {name} ---", flush=True)
+
+
+def tool_lane(name: str, command: list[str], limit_s: float, *, env: dict[str, str], cwd: Path = ROOT) -> Outcome:
+    """A lane that is one program with an exit code."""
+    heading(name)
+    started = time.monotonic()
+    code, _ = stream(command, env=env, cwd=cwd, limit_s=limit_s)
+    why = "" if code == 0 else "ran out of time" if code is None else f"exit code {code}"
+    return Outcome(name, code == 0, time.monotonic() - started, Counts(), why)
+
+
+def pytest_lane(name: str, selection: list[str], limit_s: float, *, env: dict[str, str]) -> Outcome:
+    """A lane that is a run of pytest; its counts come from pytest's own report."""
+    heading(name)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="paifang-lanes-") as folder:
+        report = Path(folder) / "report.xml"
+        command = [str(BIN / "pytest"), "-q", "--color=no", f"--junitxml={report}", *selection]
+        code, lines = stream(command, env=env, cwd=ROOT, limit_s=limit_s)
+        counts = counted(report)
+    summary = next((found[1] for line in reversed(lines) if (found := SUMMARY.match(line))), "")
+    if code is None:
+        summary = f"ran out of time after {limit_s:.0f} s"
+    elif code == PYTEST_FOUND_NOTHING:
+        summary = "no test was found"
+    elif not summary:
+        summary = f"pytest ended without a summary, exit code {code}"
+    if counts.skipped:
+        summary += ": a test that cannot run here has to fail, not to be skipped"
+    return Outcome(name, code == 0 and not counts.skipped, time.monotonic() - started, counts, summary)
+
+
+def counted(report: Path) -> Counts:
+    """Read pytest's JUnit report; zeros when pytest did not live to write it."""
+    if not report.exists():
+        return Counts()
+    passed = failed = skipped = 0
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        if any(case.find(kind) is not None for kind in ("failure", "error")):
+            failed += 1
+        elif (skip := case.find("skipped")) is not None and skip.get("type") != "pytest.xfail":
+            skipped += 1
+        else:
+            passed += 1
+    return Counts(passed, failed, skipped)
+
+
+def slow_folders(lines: list[str]) -> list[str]:
+    """The folders (or files) directly below tests/ that hold slow tests, from what `--collect-only -q` prints."""
+    found = {match[1]: None for line in lines if (match := re.match(r"(tests/[^/:]+)(?:/[^:]*)?::", line))}
+    return list(found)
+
+
+def collected_slow(env: dict[str, str]) -> list[str]:
+    """Ask pytest which slow tests there are; a collection error is left for the quick lane to report."""
+    command = [str(BIN / "pytest"), "-m", "slow", "--collect-only", "-q", "--color=no"]
+    result = subprocess.run(
+        command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=COLLECT_LIMIT_S, check=False,
+    )  # fmt: skip
+    return slow_folders(result.stdout.splitlines())
+
+
+def run_all(*, slow: bool) -> list[Outcome]:
+    """Run the lanes; the time that is left bounds each of them."""
+    limit_s = ALL_LIMIT_S if slow else QUICK_LIMIT_S
+    ends = time.monotonic() + limit_s
+    env = {**os.environ, "PATH": os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])}
+    env.pop("VIRTUAL_ENV", None)
+
+    def left_s() -> float:
+        return ends - time.monotonic()
+
+    node_env, npm = bootstrap.node()
+    outcomes = [
+        tool_lane("ruff", [str(BIN / "ruff"), "check"], left_s(), env=env),
+        tool_lane("mypy", [str(BIN / "mypy")], left_s(), env=env),
+        tool_lane("import contracts", [str(BIN / "lint-imports")], left_s(), env=env),
+        tool_lane("page types", [*npm, "run", "--silent", "check"], left_s(), env=node_env, cwd=bootstrap.CONSOLE),
+        pytest_lane("quick tests", ["-m", "not slow"], left_s(), env=env),
+    ]
+    for folder in collected_slow(env) if slow else []:
+        outcomes.append(pytest_lane(f"slow: {Path(folder).stem}", ["-m", "slow", folder], left_s(), env=env))  # noqa: PERF401
+    return outcomes
+
+
+def show(outcomes: list[Outcome], seconds: float) -> None:
+    """The table of lanes, then pytest's own summaries, then the sum on a line by itself."""
+    width = max(len(outcome.name) for outcome in outcomes)
+    print(f"\n{'lane':<{width}}  result  seconds")
+    for outcome in outcomes:
+        print(f"{outcome.name:<{width}}  {'ok' if outcome.ok else 'FAILED':<6}  {outcome.seconds:7.1f}", end="")
+        print(f"  {outcome.summary}" if outcome.summary else "")
+    print(f"{'total':<{width}}  {'ok' if all(o.ok for o in outcomes) else 'FAILED':<6}  {seconds:7.1f}\n")
+    total = Counts(*(sum(column) for column in zip(*(o.counts for o in outcomes), strict=True)))
+    skipped = f", {total.skipped} skipped" if total.skipped else ""
+    print(f"{total.passed} passed, {total.failed} failed{skipped}", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 when every lane is ok, else 1."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("which", choices=["quick", "all"])
+    which = parser.parse_args(arguments).which
+    started = time.monotonic()
+    try:
+        outcomes = run_all(slow=which == "all")
+    except KeyboardInterrupt:
+        return 130
+    show(outcomes, time.monotonic() - started)
+    return 0 if all(outcome.ok for outcome in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
