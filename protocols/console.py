@@ -2,7 +2,7 @@
 
 Carried by JSON-RPC 2.0 (`jsonrpc`) over a WebSocket, as JSON text or MessagePack by subprotocol (`paifang.json`,
 `paifang.msgpack`).  Views are state (the newest replaces the older one of the same key); `FeedEvent`s are events (none
-is dropped).  The page's TypeScript types are generated from this file (`paifang-internal: `admin_ws.typescript``).
+is dropped).  The page's TypeScript types are generated from this file (`admin_ws.typescript`).
 """
 
 from __future__ import annotations
@@ -141,6 +141,7 @@ class Session(Base, frozen=True, kw_only=True):
     user: str
     role: str
     permissions: list[str]
+    methods: list[str] = []  # what this session may call; filled in by the channel
 
 
 class Resume(Base, frozen=True, kw_only=True):

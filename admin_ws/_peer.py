@@ -1,0 +1,151 @@
+"""One WebSocket connection: an outbox that never makes anybody wait, the limits of one client, and an orderly end."""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+import trio
+from trio_websocket import ConnectionClosed
+
+from protocols.console import Session
+
+from ._wire import Frame, Wire
+
+OUTBOX_FRAMES = 64  # a page that is so far behind (3 s of deltas) is evicted
+OUTBOX_BYTES = 8 * 1024 * 1024  # two large snapshots
+CLOSE_TIMEOUT_S = 2.0  # to finish the frame being sent, say why, and hear the client's own close
+REQUESTS_IN_FLIGHT = 8  # of one peer; more are answered `busy`
+REQUEST_RATE_PER_S = 20.0
+REQUEST_BURST = 40
+STRIKES = 50  # bad or superfluous messages before a peer is closed; forgiven at one a second
+
+
+class CloseCode(IntEnum):
+    """Why a WebSocket was closed, beside the codes of RFC 6455 section 7.4."""
+
+    GOING_AWAY = 1001
+    WRONG_FORM = 1003  # text on a binary channel or the reverse
+    TOO_BIG = 1009
+    NO_LOGIN = 4001  # nobody logged in within the time allowed
+    TOO_SLOW = 4002  # the outbox ran full, or a send took too long
+    FLOOD = 4003  # too many messages, damaged messages or failed log-ins
+    FULL = 4004  # as many consoles as the server allows
+
+
+class Bucket:
+    """So many a second, so many at once. Trio time."""
+
+    def __init__(self, rate_per_s: float, burst: int) -> None:
+        self._rate, self._burst, self._left, self._at = rate_per_s, burst, float(burst), trio.current_time()
+
+    def take(self) -> bool:
+        """One more; False when there are none left."""
+        now = trio.current_time()
+        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class PeerStatistics(msgspec.Struct, frozen=True):
+    """One connection, for `site.inspect` and tests."""
+
+    user: str
+    wire: str
+    outbox: int
+    sent: int
+    in_flight: int
+
+
+class Peer:
+    """A connected page or program.
+
+    `offer` is how everybody sends: synchronous, bounded, and false as soon as the connection is on its way out. `run`
+    owns the writer; the channel owns the reading.
+
+    Args:
+        socket: an accepted trio-websocket connection.
+        wire: the form that the subprotocol chose.
+    """
+
+    def __init__(self, socket: Any, wire: Wire) -> None:
+        self.socket = socket
+        self.wire = wire
+        self.session: Session | None = None
+        self.session_over = False  # its token is no longer good; an evacuation may still be triggered
+        self.logging_in = False
+        self.failed_logins = 0
+        self.in_flight = 0
+        self.requests = Bucket(REQUEST_RATE_PER_S, REQUEST_BURST)
+        self.strikes = Bucket(1.0, STRIKES)
+        self.closed_for: CloseCode | None = None
+        self._outbox: deque[Frame] = deque()
+        self._outbox_bytes = 0
+        self._sent = 0
+        self._wake = trio.Event()
+        self._closing = trio.Event()
+
+    def statistics(self) -> PeerStatistics:
+        """A look from outside."""
+        return PeerStatistics(
+            user=self.session.user if self.session else "",
+            wire=self.wire,
+            outbox=len(self._outbox),
+            sent=self._sent,
+            in_flight=self.in_flight,
+        )
+
+    def offer(self, frame: Frame) -> bool:
+        """Queue a frame; a peer that has no room for it is evicted. False when it is gone or going."""
+        if self.closed_for is not None:
+            return False
+        if len(self._outbox) >= OUTBOX_FRAMES or self._outbox_bytes + len(frame) > OUTBOX_BYTES:
+            self.close(CloseCode.TOO_SLOW)
+            return False
+        self._outbox.append(frame)
+        self._outbox_bytes += len(frame)
+        self._wake.set()
+        return True
+
+    def close(self, code: CloseCode) -> None:
+        """Begin the end; the first reason counts. What is queued is dropped: a client that reconnects starts anew."""
+        if self.closed_for is None:
+            self.closed_for = code
+            self._outbox.clear()
+            self._outbox_bytes = 0
+            self._closing.set()
+
+    def strike(self) -> None:
+        """The client sent something that it should not; too often, and it is closed."""
+        if not self.strikes.take():
+            self.close(CloseCode.FLOOD)
+
+    async def write(self) -> None:
+        """Send what is queued, in order, until the connection ends."""
+        while True:
+            while self._outbox:
+                frame = self._outbox.popleft()
+                self._outbox_bytes -= len(frame)
+                try:
+                    await self.socket.send_message(frame)
+                except ConnectionClosed:
+                    return
+                self._sent += 1
+            self._wake = trio.Event()
+            await self._wake.wait()
+
+    async def end(self) -> None:
+        """Wait until somebody calls `close`, then say why, within `CLOSE_TIMEOUT_S`.
+
+        A frame that is half sent is finished first, or the client could not read the close frame after it; a client
+        that reads nothing at all learns it from the broken connection.
+        """
+        await self._closing.wait()
+        code = self.closed_for or CloseCode.GOING_AWAY
+        with trio.move_on_after(CLOSE_TIMEOUT_S):
+            await self.socket.aclose(int(code), code.name.lower())
