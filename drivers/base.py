@@ -152,6 +152,12 @@ class Gate(Driver, Protocol):
     def rearm(self) -> None:
         """End a release: lift the arm or close the wings, and obey `open` again."""
 
+    def resume(self, epoch: str, entries: int, exits: int) -> None:
+        """What the ledger booked last. Counters read at or above these go on in `epoch`; lower ones begin a new one.
+
+        The next reading is reported as a `DeviceUp` with its counters, also when the device was up already.
+        """
+
 
 class Printer(Protocol):
     """A ticket printer. `print_job` returns once the printer itself says that it is done.

@@ -1,0 +1,176 @@
+"""Who may command: users, passwords, sessions, permissions.
+
+Users stand in a file beside the database (names, roles, Argon2id hashes), so that people can log in and trigger an
+evacuation when the database is away.  A check takes the same time whether the user exists or not, and runs in a
+thread, because hashing a password is slow on purpose.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+import trio
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+
+from actors._common import offer
+from actors.errors import CommandRefused
+from core import Address, Envelope, Stop
+from protocols.console import FeedEvent, Login, Resume, Session
+from storage.interfaces import AuditEntry
+
+SESSION_S = 12 * 3600.0  # a shift and a little
+SESSIONS_MAX = 1000
+CHECKS_MAX = 4  # password hashes computed at once: each takes 64 MB and a core
+FAILURES_FREE = 3  # wrong passwords before a user is locked
+LOCK_MIN_S, LOCK_MAX_S = 5.0, 300.0  # doubles with each further failure
+LOCKS_MAX = 1000
+
+VIEW = "view"
+EVACUATE = "evacuate"
+RESTORE = "restore"
+LANE_MODE = "lane_mode"
+LANE_OPEN = "lane_open"
+SELL = "sell"
+INSPECT = "inspect"
+
+ROLES: dict[str, frozenset[str]] = {
+    "cashier": frozenset({VIEW, EVACUATE, SELL}),
+    "gate_staff": frozenset({VIEW, EVACUATE, LANE_OPEN}),
+    "operator": frozenset({VIEW, EVACUATE, LANE_MODE, LANE_OPEN, INSPECT}),
+    "security": frozenset({VIEW, EVACUATE, RESTORE, LANE_OPEN}),
+    "duty_manager": frozenset({VIEW, EVACUATE, RESTORE, LANE_MODE, LANE_OPEN, SELL, INSPECT}),
+}
+"""Role -> permissions. Anybody on duty may trigger an evacuation; only some may end one (domain model, section 12)."""
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    role: str
+    password_hash: str
+
+    def __repr__(self) -> str:
+        return f"User(name={self.name!r}, role={self.role!r})"
+
+
+class LoginRefused(CommandRefused):
+    """Not who they say they are, locked out, or the session is over."""
+
+
+_HASHER = PasswordHasher()  # Argon2id with the library's defaults (RFC 9106, low-memory profile)
+_NOBODY = _HASHER.hash(secrets.token_hex(16))  # checked for unknown users, so that they take as long as known ones
+
+
+def hash_password(password: str) -> str:
+    """The Argon2id hash that the users file keeps. Takes some tens of milliseconds."""
+    return _HASHER.hash(password)
+
+
+class _Held(msgspec.Struct):
+    session: Session
+    until: float  # Trio's clock
+
+
+class Accounts:
+    """The actor. `load_users` reads the file anew at each log-in, so that a change needs no restart."""
+
+    def __init__(self, *, load_users: Callable[[], Mapping[str, User]], hub: Address, ledger: Address) -> None:
+        self._load_users = load_users
+        self._hub = hub
+        self._ledger = ledger
+        self._sessions: dict[str, _Held] = {}
+        self._failures: dict[str, tuple[int, float]] = {}  # user -> (wrong passwords in a row, locked until)
+
+    async def run(self, me: Address) -> None:
+        limiter = trio.CapacityLimiter(CHECKS_MAX)
+        async with trio.open_nursery() as nursery:
+            while True:
+                envelope = await me.receive()
+                match envelope.msg:
+                    case Login():
+                        nursery.start_soon(self._log_in, envelope, limiter)
+                    case Resume(token=token):
+                        self._resume(token, envelope)
+                    case Stop():
+                        nursery.cancel_scope.cancel()
+                        return
+
+    async def _log_in(self, envelope: Envelope, limiter: trio.CapacityLimiter) -> None:
+        request: Login = envelope.msg
+        now = trio.current_time()
+        failures, locked_until = self._failures.get(request.user, (0, 0.0))
+        if now < locked_until:
+            wait_s = round(locked_until - now)
+            envelope.fail(
+                LoginRefused(
+                    "locked", f"Too many wrong passwords; wait {wait_s} s", f"密码错误过多，请等待 {wait_s} 秒"
+                )
+            )
+            return
+        user = self._load_users().get(request.user)
+        known = user.password_hash if user is not None else _NOBODY
+        right = await trio.to_thread.run_sync(_matches, known, request.password, limiter=limiter)
+        if user is None or not right:
+            self._failed(request.user, failures + 1)
+            envelope.fail(LoginRefused("bad_login", "Wrong user or password", "用户名或密码错误"))
+            return
+        self._failures.pop(request.user, None)
+        envelope.reply(self._open(user))
+        self._record(user, "login")
+
+    def _failed(self, name: str, failures: int) -> None:
+        lock_s = 0.0 if failures < FAILURES_FREE else min(LOCK_MAX_S, LOCK_MIN_S * 2 ** (failures - FAILURES_FREE))
+        if len(self._failures) >= LOCKS_MAX:
+            self._failures.pop(next(iter(self._failures)))
+        self._failures[name] = (failures, trio.current_time() + lock_s)
+        if lock_s:
+            offer(
+                self._hub,
+                FeedEvent(
+                    at=time.time(),
+                    kind="login",
+                    severity="warning",
+                    code="locked",
+                    text_zh=f"用户 {name[:40]} 连续 {failures} 次密码错误",
+                    text_en=f"User {name[:40]}: {failures} wrong passwords in a row",
+                ),
+            )
+
+    def _open(self, user: User) -> Session:
+        session = Session(
+            token=secrets.token_urlsafe(32),
+            user=user.name,
+            role=user.role,
+            permissions=sorted(ROLES.get(user.role, frozenset())),
+        )
+        if len(self._sessions) >= SESSIONS_MAX:
+            self._sessions.pop(next(iter(self._sessions)))
+        self._sessions[session.token] = _Held(session, trio.current_time() + SESSION_S)
+        return session
+
+    def _resume(self, token: str, envelope: Envelope) -> None:
+        held = next((h for t, h in self._sessions.items() if hmac.compare_digest(t.encode(), token.encode())), None)
+        if held is None or trio.current_time() >= held.until:
+            envelope.fail(LoginRefused("session_over", "Log in again", "请重新登录"))
+            return
+        user = self._load_users().get(held.session.user)
+        if user is None or user.role != held.session.role:  # removed, or given another role meanwhile
+            self._sessions.pop(held.session.token, None)
+            envelope.fail(LoginRefused("session_over", "Log in again", "请重新登录"))
+            return
+        envelope.reply(held.session)
+
+    def _record(self, user: User, action: str) -> None:
+        entry = AuditEntry(user=user.name, role=user.role, action=action, subject=user.name, reason="", at=time.time())
+        offer(self._ledger, entry)
+
+
+def _matches(known: str, password: str) -> bool:
+    try:
+        return _HASHER.verify(known, password)
+    except (VerifyMismatchError, VerificationError, InvalidHashError):
+        return False

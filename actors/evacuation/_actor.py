@@ -1,0 +1,369 @@
+"""The evacuation: release everything at once, keep it released, know who is not open, and restore with two people.
+
+Between the trigger and the release there is nothing: no database, no permission look-up, no lock, no flush.  Latch and
+record are written afterwards, from a task of their own.  Nothing here waits for a lane.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+import trio
+
+from actors._common import offer
+from actors.errors import CommandRefused
+from actors.evacuation.latch import Latch, LatchError, read_latch, write_latch
+from core import Address, Envelope, Stop
+from protocols import devicelink as link
+from protocols.console import Done, EvacuationView, FeedEvent, LaneRelease, RearmLane, RestoreRequest, Trigger
+from protocols.messages import AdoptRelease, Base, Rearm, Release, ReleaseAck, Restore, Telemetry, new_id
+from storage.interfaces import IncidentNote
+
+REPEAT_S = 1.0  # a lane without a sensed open barrier is told again this often
+WATCH_S = 0.25  # how soon a latch written by `paifang evacuate` is noticed
+ACKNOWLEDGE_MS_MAX = 2000.0  # later than this, a lane is red on the console
+LATCH_RETRY_S = 1.0
+
+Sign = Callable[[int, bool], link.Release]
+"""(incident, drill) -> the signed release for the safety link."""
+
+
+class EvacuationRefused(CommandRefused):
+    """A restore or re-arming does not fit: nothing is released, or the same person asked twice."""
+
+
+class Broadcast(Base, frozen=True, kw_only=True):
+    """evacuation -> link, system lane: publish this release and answer polls with it; None ends it."""
+
+    release: link.Release | None
+
+
+class _Tick(Telemetry, frozen=True, kw_only=True):
+    pass
+
+
+class _Watch(Telemetry, frozen=True, kw_only=True):
+    pass
+
+
+class _Lane:
+    """What is known of one lane's release."""
+
+    def __init__(self) -> None:
+        self.acknowledged_at: float | None = None
+        self.sensed_open = False
+        self.barrier = "unknown"
+
+
+class Evacuation:
+    """The actor. `lanes` are all lanes of the site; `latch` is the file; `sign` uses the release key in memory."""
+
+    def __init__(
+        self,
+        *,
+        lanes: Mapping[str, Address],
+        link_address: Address,
+        hub: Address,
+        ledger: Address,
+        sign: Sign,
+        latch: Path,
+    ) -> None:
+        self._lanes = lanes
+        self._link = link_address
+        self._hub = hub
+        self._ledger = ledger
+        self._sign = sign
+        self._path = latch
+        self._latch = Latch()
+        self._seen = {lane: _Lane() for lane in lanes}
+        self._triggered = -math.inf  # Trio's clock
+        self._requested_by = ""
+        self._dirty = trio.Event()
+        self._written = self._latch
+        self._mtime_ns = 0
+
+    async def run(self, me: Address) -> None:
+        self._begin()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write_latch)
+            me.set_timer("watch", WATCH_S, _Watch())
+            while True:
+                envelope = await me.receive()
+                match envelope.msg:
+                    case Trigger() as trigger:
+                        self._release(trigger.by or "unknown", trigger.drill, trigger.reason)
+                        me.set_timer("repeat", REPEAT_S, _Tick())
+                        envelope.reply(Done(detail=f"incident {self._latch.incident}"))
+                    case ReleaseAck() as ack:
+                        self._on_ack(ack)
+                    case AdoptRelease() as adopt:
+                        self._on_adopt(adopt)
+                        me.set_timer("repeat", REPEAT_S, _Tick())
+                    case RestoreRequest() as request:
+                        self._on_restore(request, envelope)
+                    case RearmLane() as request:
+                        self._on_rearm(request, envelope)
+                    case _Tick():
+                        if self._latch.state == "released":
+                            self._repeat()
+                            me.set_timer("repeat", REPEAT_S, _Tick())
+                    case _Watch():
+                        me.set_timer("watch", WATCH_S, _Watch())
+                        if self._noticed():
+                            me.set_timer("repeat", REPEAT_S, _Tick())
+                    case Stop():
+                        nursery.cancel_scope.cancel()
+                        return
+
+    # --- trigger and release ----------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Take up what the latch says: a site that was released stays released."""
+        try:
+            latch = read_latch(self._path)
+        except LatchError:
+            latch = Latch(state="released", incident=new_id(), by="unreadable latch file", at=time.time())
+        if self._latch.state == "released":  # this actor was restarted, and memory is newer than the file
+            latch = self._latch
+        self._remember_mtime()
+        self._latch = self._written = latch
+        if latch.state == "released":
+            incident = latch.incident if latch.incident is not None else new_id()
+            self._latch = msgspec.structs.replace(latch, incident=incident)
+            self._send_release()
+            self._dirty.set()
+        elif latch.state == "restoring" and latch.incident is not None:
+            for lane in latch.pending:
+                if lane in self._lanes:
+                    self._lanes[lane].tell(Restore(incident=latch.incident), system=True)
+        self._show()
+
+    def _release(self, by: str, drill: bool, reason: str) -> None:
+        """Release at once; everything that may fail or wait comes after."""
+        latch = self._latch
+        if latch.state == "released":
+            if latch.drill and not drill:  # a drill becomes real by one action; a real one never becomes a drill
+                self._latch = msgspec.structs.replace(latch, drill=False)
+                self._note("became_real", "", by, reason)
+            self._send_release()
+        else:
+            self._latch = Latch(
+                sequence=latch.sequence, state="released", incident=new_id(), drill=drill, by=by, at=time.time()
+            )
+            self._seen = {lane: _Lane() for lane in self._lanes}
+            self._send_release()
+            self._note("triggered", "", by, reason)
+            self._feed("alarm", f"紧急疏散：全部打开（{by}）", f"Evacuation: everything opens ({by})")
+        self._requested_by = ""
+        self._dirty.set()
+        self._show()
+
+    def _send_release(self) -> None:
+        incident = self._latch.incident
+        assert incident is not None
+        order = Release(incident=incident, drill=self._latch.drill)
+        self._triggered = trio.current_time()
+        for address in self._lanes.values():
+            address.tell(order, system=True)
+        self._link.tell(Broadcast(release=self._sign(incident, self._latch.drill)), system=True)
+
+    def _repeat(self) -> None:
+        """Tell again whoever is not sensed open."""
+        incident = self._latch.incident
+        assert incident is not None
+        silent = [lane for lane, seen in self._seen.items() if not seen.sensed_open]
+        for lane in silent:
+            offer(self._lanes[lane], Release(incident=incident, drill=self._latch.drill), system=True)
+        if silent:
+            offer(self._link, Broadcast(release=self._sign(incident, self._latch.drill)), system=True)
+        self._show()
+
+    def _on_ack(self, ack: ReleaseAck) -> None:
+        if ack.incident != self._latch.incident or self._latch.state != "released" or ack.lane not in self._seen:
+            return
+        seen = self._seen[ack.lane]
+        first = seen.acknowledged_at is None
+        changed = first or seen.sensed_open != ack.sensed_open or seen.barrier != ack.barrier
+        if first:
+            seen.acknowledged_at = trio.current_time()
+        newly_open = ack.sensed_open and not seen.sensed_open
+        seen.sensed_open, seen.barrier = ack.sensed_open, ack.barrier
+        if newly_open:
+            seen.acknowledged_at = trio.current_time() if first else seen.acknowledged_at
+            self._note("acknowledged", ack.lane, "", ack.barrier)
+        if changed:
+            self._show()
+
+    def _on_adopt(self, adopt: AdoptRelease) -> None:
+        """A lane says that it is released. A known, restored incident only needs re-arming; any other is taken over."""
+        if self._latch.state == "released":
+            return
+        if adopt.incident == self._latch.incident:
+            if adopt.lane in self._lanes:
+                self._lanes[adopt.lane].tell(Restore(incident=adopt.incident), system=True)
+            return
+        self._take_over(adopt.incident, drill=False, by=f"lane {adopt.lane}")
+
+    def _noticed(self) -> bool:
+        """Whether somebody else (`paifang evacuate`) wrote a release into the latch file."""
+        try:
+            mtime_ns = self._path.stat().st_mtime_ns
+        except OSError:
+            return False
+        if mtime_ns == self._mtime_ns:
+            return False
+        self._mtime_ns = mtime_ns
+        try:
+            latch = read_latch(self._path)
+        except LatchError:
+            return False
+        if latch.state != "released" or latch.incident is None or latch.sequence <= self._written.sequence:
+            return False
+        if self._latch.state == "released":
+            return False
+        self._take_over(latch.incident, drill=latch.drill, by=latch.by)
+        return True
+
+    def _take_over(self, incident: int, *, drill: bool, by: str) -> None:
+        self._latch = msgspec.structs.replace(
+            self._latch, state="released", incident=incident, drill=drill, by=by, at=time.time(), pending=[]
+        )
+        self._seen = {lane: _Lane() for lane in self._lanes}
+        self._send_release()
+        self._dirty.set()
+        self._note("adopted", "", by, "")
+        self._feed("alarm", f"紧急疏散（由 {by} 触发）", f"Evacuation (triggered by {by})")
+        self._show()
+
+    # --- restore ----------------------------------------------------------------------------------------------
+
+    def _on_restore(self, request: RestoreRequest, envelope: Envelope) -> None:
+        if self._latch.state != "released":
+            envelope.fail(EvacuationRefused("not_released", "Nothing is released", "当前没有疏散"))
+        elif not request.by:
+            envelope.fail(EvacuationRefused("person_required", "A restore needs a person", "需要登录的人员"))
+        elif not self._requested_by:
+            self._requested_by = request.by
+            self._note("restore_requested", "", request.by, request.reason)
+            self._feed(
+                "warning", f"{request.by} 申请恢复，等待第二人", f"{request.by} asks to restore; one more must agree"
+            )
+            self._show()
+            envelope.reply(Done(detail="waiting for a second person"))
+        elif self._requested_by == request.by:
+            envelope.fail(
+                EvacuationRefused("second_person", "A second person must agree; you asked already", "需要第二人确认")
+            )
+        else:
+            self._restore(request)
+            envelope.reply(Done(detail="restored; re-arm the lanes"))
+
+    def _restore(self, request: RestoreRequest) -> None:
+        incident = self._latch.incident
+        assert incident is not None
+        self._latch = msgspec.structs.replace(
+            self._latch, state="restoring", by=request.by, at=time.time(), pending=sorted(self._lanes)
+        )
+        self._link.tell(Broadcast(release=None), system=True)
+        for address in self._lanes.values():
+            address.tell(Restore(incident=incident), system=True)
+        self._dirty.set()
+        self._note("restored", "", request.by, f"with {self._requested_by}; {request.reason}")
+        first, second = self._requested_by, request.by
+        self._feed("notice", f"{first} 与 {second} 解除疏散", f"{first} and {second} ended the evacuation")
+        self._show()
+
+    def _on_rearm(self, request: RearmLane, envelope: Envelope) -> None:
+        if self._latch.state == "released":
+            envelope.fail(
+                EvacuationRefused("restore_first", "Restore first; two people must agree", "请先由两人解除疏散")
+            )
+            return
+        lanes = sorted(self._lanes) if request.lane == "*" else [request.lane]
+        if any(lane not in self._lanes for lane in lanes):
+            envelope.fail(EvacuationRefused("unknown_lane", f"There is no lane {request.lane}", "没有此通道"))
+            return
+        for lane in lanes:
+            offer(self._lanes[lane], Rearm(user=request.by))
+            self._note("rearmed", lane, request.by, "")
+        pending = [lane for lane in self._latch.pending if lane not in lanes]
+        if self._latch.state == "restoring":
+            state = "restoring" if pending else "normal"
+            self._latch = msgspec.structs.replace(self._latch, state=state, pending=pending)
+            self._requested_by = ""
+            self._dirty.set()
+        self._show()
+        envelope.reply(Done(detail=f"{len(lanes)} re-armed"))
+
+    # --- afterwards -------------------------------------------------------------------------------------------
+
+    async def _write_latch(self) -> None:
+        """Bring the file in line with memory, from a thread: a slow disk delays nobody. Tries for ever."""
+        limiter = trio.CapacityLimiter(1)
+        while True:
+            await self._dirty.wait()
+            self._dirty = trio.Event()
+            wanted = self._latch
+            try:
+                self._written = await trio.to_thread.run_sync(write_latch, self._path, wanted, limiter=limiter)
+                self._remember_mtime()
+            except LatchError as exc:
+                self._feed("alarm", f"疏散锁存文件写入失败：{exc}", f"The evacuation latch cannot be written: {exc}")
+                await trio.sleep(LATCH_RETRY_S)
+                self._dirty.set()
+
+    def _remember_mtime(self) -> None:
+        try:
+            self._mtime_ns = self._path.stat().st_mtime_ns
+        except OSError:
+            self._mtime_ns = 0
+
+    def _note(self, kind: str, lane: str, user: str, detail: str) -> None:
+        note = IncidentNote(
+            incident=self._latch.incident or 0,
+            seq=new_id(),
+            at=time.time(),
+            kind=kind,
+            lane=lane,
+            user=user,
+            detail=detail[:200],
+        )
+        offer(self._ledger, note)
+
+    def _feed(self, severity: str, text_zh: str, text_en: str) -> None:
+        offer(
+            self._hub,
+            FeedEvent(at=time.time(), kind="evacuation", severity=severity, text_zh=text_zh, text_en=text_en),
+        )
+
+    def _show(self) -> None:
+        latch = self._latch
+        released = latch.state == "released"
+        lanes = [
+            LaneRelease(
+                lane=lane,
+                commanded=released,
+                acknowledged=seen.acknowledged_at is not None,
+                sensed_open=seen.sensed_open,
+                barrier=seen.barrier,
+                acknowledged_after_ms=None
+                if seen.acknowledged_at is None
+                else round((seen.acknowledged_at - self._triggered) * 1000, 1),
+            )
+            for lane, seen in sorted(self._seen.items())
+        ]
+        self._hub.tell(
+            EvacuationView(
+                state=latch.state,
+                incident=latch.incident if latch.state != "normal" else None,
+                drill=latch.drill,
+                triggered_by=latch.by,
+                triggered_at=latch.at if latch.state != "normal" else None,
+                restore_requested_by=self._requested_by,
+                lanes=lanes if latch.state != "normal" else [],
+            )
+        )

@@ -1,0 +1,113 @@
+"""The evacuation latch: one small preallocated file that says whether the site is released.
+
+Outside every database, so that it survives a full disk (its blocks exist already), a stopped PostgreSQL and a killed
+server.  Two slots are written in turn and carry a sequence number and a checksum: a power cut while
+one is written leaves the other.  Writing is synchronous and blocks for a disk flush; callers that must not wait write
+from a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+SLOT_BYTES = 16384  # room for the names of all lanes; a torn write is known by its checksum
+HEADER_BYTES = 8  # length and CRC-32, big endian
+RESTORING_LANES_MAX = 300  # lanes named in one slot
+
+
+class LatchError(Exception):
+    """The latch file cannot be read or written; the text names the file and the cure."""
+
+
+class Latch(msgspec.Struct, frozen=True, kw_only=True):
+    """What the file says. `incident` is the present one, or the last one when `state` is `normal`.
+
+    `pending` are the lanes that wait for re-arming while `state` is `restoring`.
+    """
+
+    sequence: int = 0
+    state: Literal["normal", "released", "restoring"] = "normal"
+    incident: int | None = None
+    drill: bool = False
+    by: str = ""
+    at: float = 0.0
+    pending: list[str] = []
+
+
+def read_latch(path: Path) -> Latch:
+    """The newest whole slot. A missing file is `normal`; one with two damaged slots is `released`: when in doubt, open.
+
+    Raises LatchError when the file is there and cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return Latch()
+    except OSError as exc:
+        raise LatchError(f"{path}: cannot be read ({exc.strerror}); give the server's account read access") from exc
+    slots = [_decode(data[start : start + SLOT_BYTES]) for start in (0, SLOT_BYTES)]
+    whole = [slot for slot in slots if slot is not None]
+    if not whole:
+        blank = not any(data)
+        return Latch() if blank else Latch(state="released", by="damaged latch file")
+    return max(whole, key=lambda slot: slot.sequence)
+
+
+def prepare_latch(path: Path) -> None:
+    """Create the file with all its blocks, once, so that a later write needs no space. Raises LatchError."""
+    if path.exists() and path.stat().st_size == 2 * SLOT_BYTES:
+        return
+    write_latch(path, Latch())
+
+
+def write_latch(path: Path, latch: Latch) -> Latch:
+    """Write the next sequence of `latch` and flush it to disk. Returns it as written. Raises LatchError."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size < 2 * SLOT_BYTES:
+                os.pwrite(descriptor, bytes(2 * SLOT_BYTES - size), size)
+            slots = [_decode(os.pread(descriptor, SLOT_BYTES, start)) for start in (0, SLOT_BYTES)]
+            newest = max((slot.sequence for slot in slots if slot is not None), default=0)
+            written = msgspec.structs.replace(latch, sequence=newest + 1, pending=latch.pending[:RESTORING_LANES_MAX])
+            first, second = slots
+            # never overwrite the newest whole slot
+            where = 0 if first is None or (second is not None and first.sequence < second.sequence) else 1
+            os.pwrite(descriptor, _encode(written), where * SLOT_BYTES)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        raise LatchError(f"{path}: cannot be written ({exc.strerror}); free space or fix its permissions") from exc
+    return written
+
+
+def update_latch(path: Path, change: Callable[[Latch], Latch]) -> Latch:
+    """Read, change, write."""
+    return write_latch(path, change(read_latch(path)))
+
+
+def _encode(latch: Latch) -> bytes:
+    body = msgspec.msgpack.encode(latch)
+    if len(body) > SLOT_BYTES - HEADER_BYTES:
+        body = msgspec.msgpack.encode(msgspec.structs.replace(latch, pending=[], by=latch.by[:100]))
+    header = len(body).to_bytes(4, "big") + zlib.crc32(body).to_bytes(4, "big")
+    return (header + body).ljust(SLOT_BYTES, b"\0")
+
+
+def _decode(slot: bytes) -> Latch | None:
+    length = int.from_bytes(slot[:4], "big")
+    body = slot[HEADER_BYTES : HEADER_BYTES + length]
+    if not 0 < length <= SLOT_BYTES - HEADER_BYTES or zlib.crc32(body) != int.from_bytes(slot[4:8], "big"):
+        return None
+    try:
+        return msgspec.msgpack.decode(body, type=Latch)
+    except msgspec.MsgspecError:
+        return None

@@ -1,0 +1,117 @@
+"""The actor round a turnstile board's driver: commands in, events out to the lane.
+
+A board's I/O loop and its mailbox run side by side, so that a release is handed to the driver the moment it is read,
+whatever the line is doing.  The driver keeps release before everything else by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+
+import trio
+
+from core import Address, MailboxFull, Stop
+from drivers.base import DeviceDown, DeviceEvent, DeviceUp, DriverStatistics, Gate
+from protocols.console import DeviceView
+from protocols.messages import Base, Direction, Telemetry
+
+STATISTICS_EVERY_S = 5.0  # how often the console sees the counts of frames and errors
+
+
+class GateOpen(Base, frozen=True, kw_only=True):
+    direction: Direction
+    pax: int
+
+
+class GateClose(Base, frozen=True, kw_only=True):
+    """Close after a grant."""
+
+
+class GateRelease(Base, frozen=True, kw_only=True):
+    """Hold open for an evacuation. Told on the system lane."""
+
+
+class GateRearm(Base, frozen=True, kw_only=True):
+    """End a release."""
+
+
+class GateResume(Base, frozen=True, kw_only=True):
+    """What the ledger knows of this board's counters; answered with a `DeviceUp` that carries the epoch."""
+
+    epoch: str
+    entries: int
+    exits: int
+
+
+class GateReport(Base, frozen=True, kw_only=True):
+    """Say again what is known of the device: for a lane that was restarted."""
+
+
+class _Tick(Telemetry, frozen=True, kw_only=True):
+    pass
+
+
+class GateActor:
+    """Child of the device supervisor; owns one `Gate`."""
+
+    def __init__(self, name: str, gate: Gate, lane: Address, lane_name: str, hub: Address) -> None:
+        self._name = name
+        self._gate = gate
+        self._lane = lane
+        self._lane_name = lane_name
+        self._hub = hub
+        self._last: DeviceEvent | None = None
+
+    async def run(self, me: Address) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._gate.run, self._emit)
+            me.set_timer("statistics", 0.0, _Tick())
+            while True:
+                envelope = await me.receive()
+                match envelope.msg:
+                    case GateOpen(direction=direction, pax=pax):
+                        left_s = envelope.deadline - trio.current_time()
+                        self._gate.open(direction, pax, 3600.0 if math.isinf(left_s) else left_s)
+                    case GateRelease():
+                        self._gate.release()
+                    case GateClose():
+                        self._gate.close()
+                    case GateRearm():
+                        self._gate.rearm()
+                    case GateResume(epoch=epoch, entries=entries, exits=exits):
+                        self._gate.resume(epoch, entries, exits)
+                    case GateReport():
+                        if self._last is not None:
+                            self._lane.tell(self._last)
+                    case _Tick():
+                        me.set_timer("statistics", STATISTICS_EVERY_S, _Tick())
+                        self._show()
+                    case Stop():
+                        nursery.cancel_scope.cancel()
+                        return
+                    case _:
+                        envelope.reply(None)
+
+    def _emit(self, event: DeviceEvent) -> None:
+        if isinstance(event, DeviceUp | DeviceDown):
+            self._last = event
+            self._show()
+        with contextlib.suppress(MailboxFull):  # nothing is lost for good: the next count and state say it again
+            self._lane.tell(event)
+
+    def _show(self) -> None:
+        self._hub.tell(device_view(self._name, "gate", self._lane_name, self._gate.statistics()))
+
+
+def device_view(name: str, kind: str, lane: str, statistics: DriverStatistics) -> DeviceView:
+    """What the console shows of a device."""
+    return DeviceView(
+        device=name,
+        kind=kind,
+        lane=lane,
+        availability=statistics.availability.value,
+        detail=statistics.last_error,
+        bad_frames=statistics.bad_frames,
+        reconnects=statistics.reconnects,
+    )

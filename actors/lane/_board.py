@@ -1,0 +1,645 @@
+"""A lane on a turnstile board.
+
+The machine: unavailable → recovering → idle → deciding → granted → closing → idle, and from anywhere → released →
+needs_rearm → idle.  It never awaits another actor or a device: it tells, and the answer is an event of whatever state
+it is in then.  So a release is always the next thing it reads.
+
+Counting: the board's cumulative counters are the truth.  A passage's identity is (board, epoch, direction, counter),
+so whatever was missed (a lost frame, a killed server) is booked from the difference, once.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from enum import Enum
+
+import trio
+
+from actors._common import offer
+from actors.admission.refusals import OK
+from actors.counter import AskBooks
+from actors.gate import GateClose, GateOpen, GateRearm, GateRelease, GateReport, GateResume
+from actors.lane._shared import (
+    ENTRY_MODES,
+    EXIT_MODES,
+    Face,
+    LaneCommandRefused,
+    LaneConfig,
+    LaneParts,
+    OpenLane,
+    SetLaneMode,
+    check_mode,
+    check_open,
+)
+from core import Address, Envelope, Failed, Machine, MailboxFull, State, Stop
+from drivers.base import AlarmKind, Barrier, BarrierChanged, DeviceDown, DeviceUp, GateAlarm, PassageCounted
+from protocols.messages import (
+    Booked,
+    Counters,
+    Decide,
+    Denied,
+    Direction,
+    Ended,
+    EndReason,
+    Granted,
+    GrantState,
+    LaneMode,
+    PassageKind,
+    Passed,
+    Rearm,
+    Release,
+    ReleaseAck,
+    Restore,
+    Scan,
+)
+from storage.interfaces import CounterBaseline, LaneBooks, OpenCase, RefusedScan
+
+DECIDE_S = 2.0  # a visitor waits no longer for a decision; then the lane says `unavailable`
+CLOSING_S = 4.0  # the barrier should be sensed closed this long after a grant's end; then it is told to again
+SETTLE_S = 8.0  # after a restart, a barrier that still stands open for an old grant is closed after this long
+ALARM_SHOWN_S = 10.0
+POSTPONE_SCAN_MAX = 1  # the next visitor may scan while the barrier is still moving; nobody else queues in software
+
+REARM_S = 10.0  # a board that is not sensed closed this long after re-arming still needs it
+
+RELEASED_STATES = frozenset({"released", "needs_rearm", "rearming"})
+PASSABLE = frozenset({Barrier.OPEN, Barrier.OPENING, Barrier.CLOSING})
+SENSED_OPEN = frozenset({Barrier.OPEN, Barrier.RELEASED})
+CASE_ALARMS = frozenset({AlarmKind.TAILGATE, AlarmKind.REVERSE, AlarmKind.INTRUSION, AlarmKind.FORCED})
+
+
+class _Stay(Enum):
+    STAY = 0
+
+
+STAY = _Stay.STAY
+Next = State | None | _Stay
+
+
+class _Run:
+    """One opening of the lane: a grant, or a manual opening (`grant` None)."""
+
+    def __init__(self, grant: int | None, nonce: str, pax: int, passed: int) -> None:
+        self.grant = grant
+        self.nonce = nonce
+        self.pax = pax
+        self.passed = passed
+        self.opened = False  # the barrier was sensed open since
+
+
+class BoardLane:
+    """The actor of one lane with a board. `gate` and `counter` are its own devices' and statements' actors."""
+
+    def __init__(self, config: LaneConfig, parts: LaneParts, gate: Address, counter: Address) -> None:
+        self._config = config
+        self._parts = parts
+        self._gate = gate
+        self._counter = counter
+        self._face = Face(config, "serial", parts)
+        self._mode = config.mode
+        self._barrier = Barrier.UNKNOWN
+        self._up = False
+        self._now: Counters | None = None  # what the board counts, as told to the counter so far
+        self._books: LaneBooks | None = None
+        self._resumed = False
+        self._run_: _Run | None = None
+        self._nonce = ""
+        self._scan: Scan | None = None
+        self._incident: int | None = None
+        self._tailgate_at = -math.inf
+        self._ttl_s = config.grant_ttl_s
+        self._state = "starting"
+        self._postponed = 0
+
+    async def run(self, me: Address) -> None:
+        self._me = me
+        self._run_ = None
+        offer(self._gate, GateReport())
+        await Machine(me).run(self._released if self._incident is not None else self._unavailable)
+
+    # --- states -----------------------------------------------------------------------------------------------
+
+    async def _unavailable(self, m: Machine) -> State | None:
+        """The board does not answer."""
+        self._enter("unavailable", available=False)
+        self._run_ = None
+        if self._up:
+            return self._recovering
+        return _transition(await self._loop(m))
+
+    async def _recovering(self, m: Machine) -> State | None:
+        """The board answers; find out from the ledger what of its counts is booked, and book the rest."""
+        self._enter("recovering", available=False)
+        self._run_ = None
+        self._books, self._resumed = None, False
+        self._counter.tell(AskBooks())
+        m.state_timeout(SETTLE_S)
+        while not self._may_settle():
+            envelope = await m.event()
+            if envelope is None:
+                m.state_timeout(SETTLE_S)
+                if self._books is None:
+                    self._counter.tell(AskBooks())
+                elif self._books.open_grants:
+                    self._gate.tell(GateClose())  # boards have their own anti-pinch: safe for whoever stands there
+                continue
+            following = self._any(envelope, m)
+            if following is not STAY:
+                return _transition(following)
+        assert self._books is not None and self._now is not None
+        self._settle_books(self._books, self._now)
+        return self._needs_rearm if self._barrier is Barrier.RELEASED else self._idle
+
+    def _may_settle(self) -> bool:
+        """Books and counters are known, and nobody can be on the way through on an old grant."""
+        if self._books is None or not self._resumed or self._now is None:
+            return False
+        return not self._books.open_grants or self._barrier not in PASSABLE
+
+    async def _idle(self, m: Machine) -> State | None:
+        self._run_ = None
+        self._enter("idle", available=True, passed=0, pax=0)
+        return _transition(await self._loop(m))
+
+    async def _deciding(self, m: Machine) -> State | None:
+        """Admission was asked. The answer, or the deadline, is the next event."""
+        self._enter("deciding")
+        m.state_timeout(DECIDE_S)
+        following = await self._loop(m)
+        if following is STAY:  # the deadline: nobody may pass on an answer that comes later
+            self._say(self._end(None, self._nonce, 0, EndReason.NEVER_OPENED))
+            self._face.answered("unavailable")
+            return self._idle
+        return _transition(following)
+
+    async def _granted(self, m: Machine) -> State | None:
+        """Open for the people of one grant, until all passed, the barrier closed again, or the time is over."""
+        run = self._run_
+        assert run is not None
+        self._enter("granted", passed=run.passed, pax=run.pax)
+        m.state_timeout(self._ttl_s)
+        following = await self._loop(m)
+        return self._closing if following is STAY else _transition(following)
+
+    async def _closing(self, m: Machine) -> State | None:
+        """The grant is over or its time is; who still passes on it counts on it. Ends when the barrier is closed."""
+        run = self._run_
+        assert run is not None
+        self._enter("closing", passed=run.passed, pax=run.pax)
+        if run.passed < run.pax:
+            self._gate.tell(GateClose())
+        m.state_timeout(CLOSING_S)
+        while not self._closed():
+            envelope = await m.event()
+            if envelope is None:
+                self._gate.tell(GateClose())
+                self._face.show(alarm="not_closed")
+                m.state_timeout(CLOSING_S)
+                continue
+            following = self._any(envelope, m)
+            if following is not STAY:
+                return _transition(following)
+        self._finish(run, EndReason.COMPLETE if run.passed >= run.pax else EndReason.TIMEOUT)
+        return self._idle
+
+    async def _released(self, m: Machine) -> State | None:
+        """Evacuation: open and stay open. Nothing but a restore leads out of here."""
+        run, self._run_ = self._run_, None
+        if run is not None:
+            self._finish(run, EndReason.EMERGENCY)
+        self._enter("released", available=self._up, mode=LaneMode.EMERGENCY_RELEASED.value, passed=0, pax=0)
+        self._acknowledge()
+        return _transition(await self._loop(m))
+
+    async def _needs_rearm(self, m: Machine) -> State | None:
+        """After the evacuation, still open: a person has to see that nobody stands in the barrier."""
+        self._enter("needs_rearm", available=self._up, mode=LaneMode.NEEDS_REARM.value)
+        return _transition(await self._loop(m))
+
+    async def _rearming(self, m: Machine) -> State | None:
+        """Told to close; believed when sensed."""
+        self._enter("rearming")
+        self._gate.tell(GateRearm())
+        m.state_timeout(REARM_S)
+        while not self._closed():
+            envelope = await m.event()
+            if envelope is None:
+                self._face.feed("alarm", "warning", "not_rearmed", "恢复后未关闭", "Did not close after re-arming")
+                return self._needs_rearm
+            following = self._any(envelope, m)
+            if following is not STAY:
+                return _transition(following)
+        return self._recovering
+
+    def _closed(self) -> bool:
+        return self._barrier is Barrier.CLOSED
+
+    # --- events -----------------------------------------------------------------------------------------------
+
+    async def _loop(self, m: Machine) -> Next:
+        """Read events until one leads elsewhere; STAY when the state's deadline has passed."""
+        while (envelope := await m.event()) is not None:
+            following = self._any(envelope, m)
+            if following is not STAY:
+                return following
+        return STAY
+
+    def _any(self, envelope: Envelope, m: Machine) -> Next:
+        """What any state does with an event; synchronous. Returns the next state, None to stop, or STAY."""
+        name = self._state
+        match envelope.msg:
+            case Release() as release:
+                return self._on_release(release)
+            case Scan() as scan:
+                return self._on_scan(scan, envelope, m)
+            case Granted() as granted:
+                return self._on_granted(granted)
+            case Denied() as denied:
+                return self._on_denied(denied)
+            case PassageCounted(direction=direction, epoch=epoch, counter=counter):
+                return self._on_counted(direction, epoch, counter)
+            case BarrierChanged() as changed:
+                return self._on_barrier(changed)
+            case DeviceUp() as up:
+                return self._on_up(up)
+            case DeviceDown():
+                self._up, self._barrier = False, Barrier.UNKNOWN
+                self._face.show(available=False, barrier=Barrier.UNKNOWN.value)
+                return STAY if name in ("released", "needs_rearm", "rearming", "unavailable") else self._unavailable
+            case GateAlarm(kind=kind):
+                self._on_alarm(kind)
+                return STAY
+            case Booked() as booked:
+                if not booked.repeated:
+                    self._face.counted(booked.direction)
+                return STAY
+            case LaneBooks() as books:
+                self._on_books(books)
+                return STAY
+            case Failed(msg=failed):
+                return self._on_failed(failed)
+            case Restore(incident=incident):
+                if self._incident == incident or name == "released":
+                    self._incident = None
+                    return self._needs_rearm
+                return STAY
+            case Rearm():
+                if name == "needs_rearm":
+                    return self._rearming
+                return STAY
+            case SetLaneMode() as order:
+                self._on_mode(order, envelope)
+                return STAY
+            case OpenLane() as order:
+                return self._on_open(order, envelope)
+            case Stop():
+                return None
+            case _:
+                return STAY
+
+    def _on_release(self, release: Release) -> Next:
+        self._gate.tell(GateRelease(), system=True)
+        self._incident = release.incident
+        if self._state == "released":
+            self._acknowledge()
+            return STAY
+        return self._released
+
+    def _on_scan(self, scan: Scan, envelope: Envelope, m: Machine) -> Next:
+        name = self._state
+        if name in RELEASED_STATES:
+            return self._refuse(scan, "emergency_go" if name == "released" else "lane_closed")
+        if name == "idle":
+            if scan.direction is Direction.ENTRY and self._mode not in ENTRY_MODES:
+                return self._refuse(scan, "lane_closed")
+            return self._ask(scan, envelope.trace)
+        if name in ("deciding", "granted", "closing"):
+            if self._scan is not None and scan.credential == self._scan.credential:
+                return self._refuse(scan, "in_progress")
+            if name == "closing" and self._postponed < POSTPONE_SCAN_MAX:
+                self._postponed += 1
+                m.postpone(envelope)
+                return STAY
+            return self._refuse(scan, "in_progress")
+        return self._refuse(scan, "unavailable")
+
+    def _ask(self, scan: Scan, trace: str) -> Next:
+        self._scan, self._nonce = scan, scan.nonce
+        question = Decide(
+            scan=scan,
+            from_zone=self._config.from_zone,
+            to_zone=self._config.to_zone,
+            max_pax=self._config.max_group,
+            ttl_s=self._config.grant_ttl_s,
+            counters=self._now,
+        )
+        try:
+            self._parts.admission.tell(
+                question, reply_to=self._me, deadline=trio.current_time() + DECIDE_S, trace=trace
+            )
+        except MailboxFull:
+            return self._refuse(scan, "unavailable")
+        return self._deciding
+
+    def _refuse(self, scan: Scan, code: str) -> Next:
+        """Refuse without asking anybody, and leave a line in the log of scans."""
+        self._face.answered(code)
+        offer(
+            self._parts.books,
+            RefusedScan(
+                lane=scan.lane,
+                device=scan.device,
+                nonce=scan.nonce,
+                kind=scan.credential.kind,
+                credential_hash=b"",
+                code=code,
+                at=scan.at,
+            ),
+        )
+        return STAY
+
+    def _on_granted(self, granted: Granted) -> Next:
+        if self._state != "deciding" or granted.nonce != self._nonce or granted.state is not GrantState.OPEN:
+            # too late, or not ours any more: the people did not pass, and the lane says so
+            if granted.fresh or granted.state is GrantState.OPEN:
+                self._say(self._end(granted.grant, granted.nonce, granted.passed, EndReason.NEVER_OPENED))
+            return STAY
+        self._run_ = _Run(granted.grant, granted.nonce, granted.pax, granted.passed)
+        self._ttl_s = granted.ttl_s
+        self._gate.tell(
+            GateOpen(direction=Direction.ENTRY, pax=granted.pax - granted.passed),
+            deadline=trio.current_time() + granted.ttl_s,
+        )
+        self._face.answered(OK, trace=self._me.trace)
+        return self._granted
+
+    def _on_denied(self, denied: Denied) -> Next:
+        if self._state != "deciding" or denied.nonce != self._nonce:
+            return STAY
+        hint = denied.hint
+        if not hint and denied.lane_of_use:
+            hint = denied.lane_of_use
+            if denied.used_at is not None:
+                hint += time.strftime(" %H:%M", time.localtime(denied.used_at))
+        self._face.answered(denied.code, hint, trace=self._me.trace)
+        return self._idle
+
+    def _on_failed(self, failed: object) -> Next:
+        nonce = getattr(failed, "nonce", None) or getattr(getattr(failed, "scan", None), "nonce", None)
+        if self._state != "deciding" or nonce != self._nonce:
+            return STAY
+        # nothing is known to be written; if something was, this statement ends it
+        self._say(self._end(None, self._nonce, 0, EndReason.NEVER_OPENED))
+        self._face.answered("unavailable", trace=self._me.trace)
+        return self._idle
+
+    def _on_counted(self, direction: Direction, epoch: str, counter: int) -> Next:
+        if self._now is None or epoch != self._now.epoch or not self._resumed:
+            return STAY  # the ledger's books come first; the counter stands where it stands
+        run = self._run_
+        before = self._now.entries if direction is Direction.ENTRY else self._now.exits
+        for value in range(before + 1, counter + 1):
+            kind, grant = self._classify(direction)
+            self._pass(direction, epoch, value, kind, grant)
+            if (grant is not None and run is not None) or (run is not None and kind is PassageKind.STAFF):
+                run.passed += 1
+        self._count_up(direction, counter)
+        if run is not None:
+            self._face.show(passed=run.passed)
+            if self._state == "granted" and run.passed >= run.pax:
+                return self._closing
+        return STAY
+
+    def _classify(self, direction: Direction) -> tuple[PassageKind, int | None]:
+        """Why this person passed, judged by the state of the lane."""
+        if self._state in RELEASED_STATES:
+            return PassageKind.EMERGENCY, None
+        if direction is Direction.EXIT:
+            return (PassageKind.EXIT if self._mode in EXIT_MODES else PassageKind.REVERSE), None
+        run = self._run_
+        if run is not None and run.passed < run.pax:
+            return (PassageKind.GRANTED, run.grant) if run.grant is not None else (PassageKind.STAFF, None)
+        followed = run is not None or trio.current_time() - self._tailgate_at < ALARM_SHOWN_S
+        return (PassageKind.TAILGATE if followed else PassageKind.FORCED), None
+
+    def _on_barrier(self, changed: BarrierChanged) -> Next:
+        self._barrier = changed.barrier
+        self._face.show(barrier=changed.barrier.value)
+        following: Next = STAY
+        if changed.counters is not None:
+            for direction, value in (
+                (Direction.ENTRY, changed.counters.entries),
+                (Direction.EXIT, changed.counters.exits),
+            ):
+                step = self._on_counted(direction, changed.counters.epoch, value)
+                following = step if step is not STAY else following
+        name, run = self._state, self._run_
+        if name in RELEASED_STATES:
+            if name == "released":
+                self._acknowledge()
+                if changed.barrier not in SENSED_OPEN | PASSABLE:
+                    self._gate.tell(GateRelease(), system=True)
+            return STAY
+        if run is not None and changed.barrier in PASSABLE:
+            run.opened = True
+        if run is not None and name == "granted" and changed.barrier is Barrier.CLOSED and run.opened:
+            return self._closing  # closed again with places left: stepped back
+        return following
+
+    def _on_up(self, up: DeviceUp) -> Next:
+        self._up = True
+        self._barrier = up.barrier
+        self._face.show(barrier=up.barrier.value)
+        if up.counters is not None:
+            if self._state == "recovering" and self._books is not None:
+                self._now, self._resumed = up.counters, True
+            elif self._now is None or self._state in ("unavailable", "recovering"):
+                self._now = up.counters
+            elif self._state in RELEASED_STATES and self._now.epoch == up.counters.epoch:
+                for direction, value in ((Direction.ENTRY, up.counters.entries), (Direction.EXIT, up.counters.exits)):
+                    self._on_counted(direction, up.counters.epoch, value)
+        match self._state:
+            case "released":
+                self._gate.tell(GateRelease(), system=True)
+                self._face.show(available=True)
+                self._acknowledge()
+                return STAY
+            case "needs_rearm" | "rearming" | "recovering":
+                return STAY
+            case _:
+                return self._recovering  # the board was away: what happened meanwhile is in its counters
+
+    def _on_alarm(self, kind: AlarmKind) -> None:
+        self._face.show(alarm=kind.value)
+        if kind is AlarmKind.TAILGATE:
+            self._tailgate_at = trio.current_time()
+        self._face.feed("alarm", "warning", kind.value, _ALARM_ZH.get(kind, kind.value), f"Alarm: {kind.value}")
+        if kind in CASE_ALARMS:
+            now = time.time()
+            case = OpenCase(
+                key=f"alarm/{self._config.lane}/{kind.value}/{now:.1f}",
+                kind=kind.value,
+                lane=self._config.lane,
+                severity="warning",
+                detail="",
+                at=now,
+            )
+            offer(self._parts.books, case)
+
+    def _on_books(self, books: LaneBooks) -> None:
+        if self._state != "recovering" or self._now is None:
+            return
+        self._books = books
+        self._face.show(entries=books.entries_today, exits=books.exits_today)
+        if books.epoch is None or books.entries is None or books.exits is None:
+            self._resumed = True  # nothing was ever booked here: the first counters are the baseline
+        else:
+            self._gate.tell(GateResume(epoch=books.epoch, entries=books.entries, exits=books.exits))
+
+    def _on_mode(self, order: SetLaneMode, envelope: Envelope) -> None:
+        try:
+            check_mode(order)
+        except LaneCommandRefused as exc:
+            envelope.fail(exc)
+            return
+        self._mode = order.mode
+        if self._state not in RELEASED_STATES:
+            self._face.show(mode=order.mode.value)
+        self._face.mode_set(order.by, order.mode)
+        envelope.reply(None)
+
+    def _on_open(self, order: OpenLane, envelope: Envelope) -> Next:
+        try:
+            check_open(order)
+            if self._state != "idle":
+                raise LaneCommandRefused("lane_busy", f"The lane is {self._state}, not idle", "通道忙")
+        except LaneCommandRefused as exc:
+            envelope.fail(exc)
+            return STAY
+        self._run_ = _Run(None, "", order.pax, 0)
+        self._scan = None
+        self._ttl_s = self._config.grant_ttl_s
+        self._gate.tell(
+            GateOpen(direction=Direction.ENTRY, pax=order.pax), deadline=trio.current_time() + self._config.grant_ttl_s
+        )
+        self._face.opened_by_hand(order.by, order.pax)
+        envelope.reply(None)
+        return self._granted
+
+    # --- statements -------------------------------------------------------------------------------------------
+
+    def _settle_books(self, books: LaneBooks, now: Counters) -> None:
+        """Book what the board counted and the ledger does not know; end the grants that were open."""
+        if books.epoch != now.epoch or books.entries is None or books.exits is None:
+            self._say(
+                CounterBaseline(
+                    lane=self._config.lane,
+                    device=self._config.device,
+                    epoch=now.epoch,
+                    entries=now.entries,
+                    exits=now.exits,
+                    at=time.time(),
+                )
+            )
+            for grant in books.open_grants:
+                if grant.counter_epoch is None or grant.counter_epoch != now.epoch:
+                    continue  # its counters are gone: `unresolved`, a person settles it
+                self._say(self._end(grant.grant, grant.nonce, grant.passed, EndReason.RECOVERED))
+            return
+        next_entry = books.entries + 1
+        for grant in books.open_grants:
+            if grant.counter_epoch != now.epoch:
+                continue
+            passed = grant.passed
+            while next_entry <= now.entries and passed < grant.pax:
+                self._pass(Direction.ENTRY, now.epoch, next_entry, PassageKind.GRANTED, grant.grant)
+                next_entry += 1
+                passed += 1
+            self._say(self._end(grant.grant, grant.nonce, passed, EndReason.RECOVERED))
+        for value in range(next_entry, now.entries + 1):
+            self._pass(Direction.ENTRY, now.epoch, value, PassageKind.UNATTENDED, None)
+        for value in range(books.exits + 1, now.exits + 1):
+            self._pass(Direction.EXIT, now.epoch, value, PassageKind.EXIT, None)
+
+    def _finish(self, run: _Run, why: EndReason) -> None:
+        if run.grant is not None:
+            self._say(self._end(run.grant, run.nonce, run.passed, why))
+
+    def _pass(self, direction: Direction, epoch: str, value: int, kind: PassageKind, grant: int | None) -> None:
+        config = self._config
+        inward = direction is Direction.ENTRY
+        self._say(
+            Passed(
+                lane=config.lane,
+                device=config.device,
+                boot=epoch,
+                seq=value,
+                direction=direction,
+                kind=kind,
+                grant=grant,
+                from_zone=config.from_zone if inward else config.to_zone,
+                to_zone=config.to_zone if inward else config.from_zone,
+                at=time.time(),
+            )
+        )
+
+    def _count_up(self, direction: Direction, counter: int) -> None:
+        now = self._now
+        assert now is not None
+        if direction is Direction.ENTRY:
+            self._now = Counters(now.epoch, max(now.entries, counter), now.exits)
+        else:
+            self._now = Counters(now.epoch, now.entries, max(now.exits, counter))
+
+    def _say(self, statement: Passed | Ended | CounterBaseline) -> None:
+        offer(self._counter, statement)
+
+    def _end(self, grant: int | None, nonce: str, passed: int, why: EndReason) -> Ended:
+        config = self._config
+        return Ended(
+            lane=config.lane, device=config.device, grant=grant, nonce=nonce, passed=passed, why=why, at=time.time()
+        )
+
+    def _acknowledge(self) -> None:
+        if self._incident is None:
+            return
+        ack = ReleaseAck(
+            lane=self._config.lane,
+            incident=self._incident,
+            barrier=self._barrier.value,
+            sensed_open=self._barrier in SENSED_OPEN,
+            at=time.time(),
+        )
+        offer(self._parts.evacuation, ack)
+
+    # --- small helpers ----------------------------------------------------------------------------------------
+
+    def _enter(self, state: str, **changes: object) -> None:
+        self._state = state
+        self._postponed = 0
+        if state in ("idle", "unavailable", "recovering"):
+            changes.setdefault("mode", self._mode.value)
+            self._scan = None
+        self._face.show(state=state, **changes)
+
+
+def _transition(following: Next) -> State | None:
+    """A state without a deadline ends by a transition only."""
+    assert following is not STAY
+    return following
+
+
+_ALARM_ZH = {
+    AlarmKind.TAILGATE: "尾随报警",
+    AlarmKind.REVERSE: "逆行报警",
+    AlarmKind.INTRUSION: "闯入报警",
+    AlarmKind.LOITERING: "滞留报警",
+    AlarmKind.PINCH: "防夹",
+    AlarmKind.FORCED: "强行通过",
+    AlarmKind.FIRE: "消防输入",
+    AlarmKind.POWER_LOSS: "断电",
+    AlarmKind.EXTERNAL: "外部报警",
+    AlarmKind.SELF_TEST: "自检",
+    AlarmKind.FAULT: "故障",
+}

@@ -1,0 +1,553 @@
+"""A lane whose gate runs its own machine behind the device link.
+
+The device scans, opens, senses and reports; this actor forwards its questions to admission and its statements to the
+ledger, answers once they are on disk, keeps the commands that it will fetch, and shows the lane on the console.  The
+device is its own outbox: it repeats what was not answered, and everything here is safe to repeat.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import trio
+
+from actors._common import offer
+from actors.admission.refusals import OK, words
+from actors.lane._shared import (
+    ENTRY_MODES,
+    Face,
+    LaneCommandRefused,
+    LaneConfig,
+    LaneParts,
+    OpenLane,
+    SetLaneMode,
+    check_mode,
+    check_open,
+)
+from core import Address, Envelope, Failed, MailboxFull, Stop
+from drivers.base import Barrier
+from protocols import devicelink as link
+from protocols.console import DeviceView
+from protocols.messages import (
+    AdoptRelease,
+    Base,
+    Booked,
+    Credential,
+    CredentialKind,
+    Decide,
+    Denied,
+    Direction,
+    Ended,
+    EndReason,
+    Granted,
+    LaneMode,
+    PassageKind,
+    Passed,
+    Rearm,
+    Release,
+    ReleaseAck,
+    Restore,
+    Scan,
+    Settled,
+    Telemetry,
+    new_id,
+)
+from storage.interfaces import LaneBooks, LaneLedger, LedgerRefused, OpenCase, RefusedScan
+
+WAITING_MAX = 256  # questions of one device that are not answered yet
+COMMANDS_MAX = 32  # commands that one device has not fetched
+COMMAND_TTL_S = 5.0
+SILENT_AFTER_S = 6.0  # without any word from the device, the console shows it as unavailable
+REARM_COMMAND_TTL_S = 60.0
+BOOKS_RETRY_S = 1.0
+
+PASS_KINDS = frozenset(PassageKind)
+END_REASONS = frozenset(EndReason)
+CASE_ALARMS = frozenset({"tailgate", "reverse", "intrusion", "forced"})
+
+
+class LinkCall(Base, frozen=True, kw_only=True):
+    """link -> lane: a device's request. Answered with a `devicelink` reply."""
+
+    request: link.WorkRequest
+
+
+class SafetySeen(Telemetry, frozen=True, kw_only=True):
+    """link -> lane: what the device said on the safety socket about its barrier."""
+
+    barrier: str
+    released: bool
+    incident: int | None
+
+
+class Wake(Telemetry, frozen=True, kw_only=True):
+    """lane -> link: tell this device to fetch its commands now."""
+
+    device: str
+
+
+class _Silent(Telemetry, frozen=True, kw_only=True):
+    pass
+
+
+class _AskBooks(Telemetry, frozen=True, kw_only=True):
+    pass
+
+
+class LinkLane:
+    """The actor of one lane with a smart gate. `wake` is the link's actor."""
+
+    def __init__(self, config: LaneConfig, parts: LaneParts, wake: Address) -> None:
+        self._config = config
+        self._parts = parts
+        self._wake = wake
+        self._face = Face(config, "link", parts)
+        self._mode = config.mode
+        self._incident: int | None = None
+        self._needs_rearm = False
+        self._scans: dict[str, list[Envelope]] = {}
+        self._statements: dict[tuple[object, ...], list[Envelope]] = {}
+        self._commands: dict[int, link.Command] = {}
+        self._command_until: dict[int, float] = {}
+        self._hello: link.Hello | None = None
+        self._hello_before = 0  # grants with ids below this one are older than the hello
+        self._available = False
+        self._rearmed_at = -math.inf
+
+    async def run(self, me: Address) -> None:
+        self._me = me
+        self._scans.clear()
+        self._statements.clear()
+        self._show_mode()
+        while True:
+            envelope = await me.receive()
+            match envelope.msg:
+                case Release(incident=incident):
+                    self._incident, self._needs_rearm = incident, False
+                    self._show_mode()
+                case LinkCall(request=request):
+                    self._heard(request)
+                    self._on_request(request, envelope)
+                case SafetySeen() as seen:
+                    self._on_safety(seen)
+                case Granted() | Denied() as answer:
+                    self._on_decision(answer)
+                case Booked() as booked:
+                    if not booked.repeated:
+                        self._face.counted(booked.direction)
+                    self._acknowledge(("pass", booked.boot, booked.seq))
+                case Settled() as settled:
+                    self._acknowledge(("end", settled.grant, settled.nonce))
+                case LaneBooks() as books:
+                    self._on_books(books)
+                case Failed() as failed:
+                    self._on_failed(failed)
+                case Restore():
+                    self._incident, self._needs_rearm = None, True
+                    self._show_mode()
+                case Rearm():
+                    if self._needs_rearm:
+                        self._needs_rearm = False
+                        self._rearmed_at = trio.current_time()
+                        self._command("rearm", ttl_s=REARM_COMMAND_TTL_S)
+                        self._show_mode()
+                case SetLaneMode() as order:
+                    self._on_mode(order, envelope)
+                case OpenLane() as order:
+                    self._on_open(order, envelope)
+                case _Silent():
+                    self._available = False
+                    self._face.show(available=False, state="unavailable", barrier=Barrier.UNKNOWN.value)
+                    self._show_device("no word from the device")
+                case _AskBooks():
+                    self._ask_books()
+                case Stop():
+                    return
+
+    # --- the device's requests --------------------------------------------------------------------------------
+
+    def _heard(self, request: link.WorkRequest) -> None:
+        self._me.set_timer("silent", SILENT_AFTER_S, _Silent())
+        barrier = getattr(request, "barrier", "")
+        if barrier:
+            self._face.show(barrier=barrier)
+        if not self._available:
+            self._available = True
+            self._show_device("")
+            self._show_mode()
+
+    def _on_request(self, request: link.WorkRequest, envelope: Envelope) -> None:
+        match request:
+            case link.Scan():
+                self._on_scan(request, envelope)
+            case link.Pass():
+                self._on_pass(request, envelope)
+            case link.PassEnd():
+                self._on_end(request, envelope)
+            case link.Hello():
+                self._on_hello(request, envelope)
+            case link.Fetch():
+                self._on_fetch(request, envelope)
+            case link.Alarm():
+                self._on_alarm(request)
+                envelope.reply(link.Ack(seq=request.seq, server_at=time.time()))
+            case link.Heartbeat():
+                envelope.reply(link.Ack(seq=request.seq, server_at=time.time()))
+
+    def _on_scan(self, request: link.Scan, envelope: Envelope) -> None:
+        code = self._closed_to(request)
+        if code:
+            offer(self._parts.books, self._refused(request, code))
+            self._deny(request.nonce, code, [envelope])
+            return
+        if request.nonce in self._scans:
+            self._scans[request.nonce].append(envelope)  # repeated before the answer: both get it
+            return
+        if len(self._scans) >= WAITING_MAX:
+            self._refuse(envelope, "too_many", "too many scans are waiting")
+            return
+        scan = Scan(
+            lane=self._config.lane,
+            device=request.device,
+            nonce=request.nonce,
+            credential=Credential(CredentialKind(request.kind), request.value),
+            at=request.at,
+            direction=Direction(request.direction),
+            pax=request.pax,
+            photo=request.photo,
+        )
+        question = Decide(
+            scan=scan,
+            from_zone=self._config.from_zone,
+            to_zone=self._config.to_zone,
+            max_pax=self._config.max_group,
+            ttl_s=self._config.grant_ttl_s,
+        )
+        if self._send(self._parts.admission, question, envelope):
+            self._scans[request.nonce] = [envelope]
+
+    def _closed_to(self, request: link.Scan) -> str:
+        """The refusal that needs nobody's decision, or an empty string."""
+        if not request.nonce or len(request.nonce) > link.NAME_BYTES_MAX:
+            return "unknown_code"
+        if request.kind not in frozenset(CredentialKind) or request.direction not in frozenset(Direction):
+            return "unknown_code"
+        if self._incident is not None:
+            return "emergency_go"
+        if self._needs_rearm or self._mode not in ENTRY_MODES:
+            return "lane_closed"
+        return ""
+
+    def _refused(self, request: link.Scan, code: str) -> RefusedScan:
+        kind = CredentialKind(request.kind) if request.kind in frozenset(CredentialKind) else CredentialKind.CODE
+        return RefusedScan(
+            lane=self._config.lane,
+            device=request.device,
+            nonce=request.nonce[: link.NAME_BYTES_MAX],
+            kind=kind,
+            credential_hash=b"",
+            code=code,
+            at=request.at,
+        )
+
+    def _on_pass(self, request: link.Pass, envelope: Envelope) -> None:
+        if request.kind not in PASS_KINDS or request.direction not in frozenset(Direction):
+            self._refuse(
+                envelope, "bad_message", f"kind {request.kind!r} or direction {request.direction!r} is unknown"
+            )
+            return
+        kind = PassageKind(request.kind)
+        if kind in (PassageKind.GRANTED, PassageKind.LATE) and request.grant is None:
+            kind = PassageKind.FORCED  # a passage without a grant is never counted as one with
+        grant = request.grant if kind in (PassageKind.GRANTED, PassageKind.LATE) else None
+        if self._incident is not None and grant is None:
+            kind = PassageKind.EMERGENCY
+        config = self._config
+        inward = request.direction == Direction.ENTRY
+        passed = Passed(
+            lane=config.lane,
+            device=request.device,
+            boot=request.boot,
+            seq=request.seq,
+            direction=Direction(request.direction),
+            kind=kind,
+            grant=grant,
+            from_zone=config.from_zone if inward else config.to_zone,
+            to_zone=config.to_zone if inward else config.from_zone,
+            at=request.at,
+        )
+        self._state_and_wait(("pass", request.boot, request.seq), passed, envelope)
+
+    def _on_end(self, request: link.PassEnd, envelope: Envelope) -> None:
+        if request.why not in END_REASONS or (request.grant is None and not request.nonce):
+            self._refuse(
+                envelope, "bad_message", f"why {request.why!r} is unknown, or neither grant nor nonce is given"
+            )
+            return
+        ended = Ended(
+            lane=self._config.lane,
+            device=request.device,
+            grant=request.grant,
+            nonce=request.nonce,
+            passed=request.passed,
+            why=EndReason(request.why),
+            at=request.at,
+        )
+        self._face.show(state="idle", passed=0, pax=0)
+        self._state_and_wait(("end", request.grant, request.nonce), ended, envelope)
+
+    def _on_hello(self, request: link.Hello, envelope: Envelope) -> None:
+        """Welcome the device at once; what it says about its grants is settled as soon as the ledger answers."""
+        self._hello = request
+        self._hello_before = new_id()
+        if request.released and self._incident is None and request.incident is not None:
+            offer(self._parts.evacuation, AdoptRelease(lane=self._config.lane, incident=request.incident), system=True)
+        self._ask_books()
+        envelope.reply(
+            link.Welcome(
+                seq=request.seq,
+                server_at=time.time(),
+                site="",
+                lane=self._config.lane,
+                mode=self._mode.value,
+                released=self._incident is not None,
+                incident=self._incident,
+            )
+        )
+
+    def _ask_books(self) -> None:
+        if self._hello is None:
+            return
+        self._me.set_timer("books", BOOKS_RETRY_S, _AskBooks())
+        question = LaneLedger(lane=self._config.lane, device=self._config.device, epoch=None)
+        try:
+            self._parts.books.tell(question, reply_to=self._me)
+        except MailboxFull:
+            pass  # the timer asks again
+
+    def _on_books(self, books: LaneBooks) -> None:
+        self._me.cancel_timer("books")
+        self._face.show(entries=books.entries_today, exits=books.exits_today)
+        hello, self._hello = self._hello, None
+        if hello is None:
+            return
+        for grant in books.open_grants:
+            if grant.grant in hello.open_grants or grant.grant >= self._hello_before:
+                continue
+            ended = Ended(
+                lane=self._config.lane,
+                device=self._config.device,
+                grant=grant.grant,
+                nonce=grant.nonce,
+                passed=grant.passed,
+                why=EndReason.RECOVERED,
+                at=time.time(),
+            )
+            offer(self._parts.books, ended)
+
+    def _on_fetch(self, request: link.Fetch, envelope: Envelope) -> None:
+        for done in request.done[:COMMANDS_MAX]:
+            self._commands.pop(done, None)
+            self._command_until.pop(done, None)
+        now = trio.current_time()
+        for late in [id_ for id_, until in self._command_until.items() if until <= now]:
+            del self._commands[late], self._command_until[late]
+        envelope.reply(link.Commands(seq=request.seq, server_at=time.time(), commands=list(self._commands.values())))
+
+    def _on_alarm(self, request: link.Alarm) -> None:
+        kind = request.kind[: link.NAME_BYTES_MAX]
+        self._face.show(alarm=kind)
+        self._face.feed("alarm", "warning", kind, f"报警：{kind}", f"Alarm: {kind}")
+        if kind in CASE_ALARMS:
+            offer(
+                self._parts.books,
+                OpenCase(
+                    key=f"alarm/{request.device}/{request.boot}/{request.seq}",
+                    kind=kind,
+                    lane=self._config.lane,
+                    severity="warning",
+                    detail=request.detail[:200],
+                    at=request.at,
+                ),
+            )
+
+    # --- answers ----------------------------------------------------------------------------------------------
+
+    def _on_decision(self, answer: Granted | Denied) -> None:
+        waiting = self._scans.pop(answer.nonce, [])
+        if isinstance(answer, Denied):
+            self._deny(answer.nonce, answer.code, waiting, hint=answer.hint or answer.lane_of_use)
+            return
+        text = words(OK)
+        for envelope in waiting:
+            request = envelope.msg.request
+            envelope.reply(
+                link.Grant(
+                    seq=request.seq,
+                    server_at=time.time(),
+                    nonce=answer.nonce,
+                    grant=answer.grant,
+                    pax=answer.pax,
+                    passed=answer.passed,
+                    ttl_s=answer.ttl_s,
+                    state=answer.state.value,
+                    product_class=answer.product_class,
+                    text_zh=text.visitor_zh,
+                    text_en=text.visitor_en,
+                    remaining=answer.remaining,
+                )
+            )
+        if answer.fresh:
+            self._face.show(state="granted", passed=answer.passed, pax=answer.pax)
+            self._face.answered(OK, trace=self._me.trace)
+
+    def _deny(self, nonce: str, code: str, waiting: list[Envelope], hint: str = "") -> None:
+        text = words(code)
+        for envelope in waiting:
+            envelope.reply(
+                link.Deny(
+                    seq=envelope.msg.request.seq,
+                    server_at=time.time(),
+                    nonce=nonce,
+                    code=code,
+                    text_zh=text.visitor_zh,
+                    text_en=text.visitor_en,
+                )
+            )
+        self._face.answered(code, hint, trace=self._me.trace)
+
+    def _acknowledge(self, key: tuple[object, ...]) -> None:
+        for envelope in self._statements.pop(key, []):
+            envelope.reply(link.Ack(seq=envelope.msg.request.seq, server_at=time.time()))
+
+    def _on_failed(self, failed: Failed) -> None:
+        """The ledger is away, or refused: the device learns it at once and repeats, or shows it."""
+        message = failed.msg
+        if isinstance(message, LaneLedger):
+            return  # the timer asks again
+        if isinstance(message, Passed):
+            waiting = self._statements.pop(("pass", message.boot, message.seq), [])
+        elif isinstance(message, Ended):
+            waiting = self._statements.pop(("end", message.grant, message.nonce), [])
+        else:
+            nonce = getattr(message, "nonce", "") or getattr(getattr(message, "scan", None), "nonce", "")
+            if nonce in self._scans:
+                # whether something was written is unknown: the statement ends it, and the device gets a plain no
+                offer(self._parts.books, self._never_opened(nonce))
+                self._deny(nonce, "unavailable", self._scans.pop(nonce))
+            return
+        code = "bad_message" if isinstance(failed.error, LedgerRefused) else "unavailable"
+        for envelope in waiting:
+            self._refuse(envelope, code, str(failed.error))
+
+    def _never_opened(self, nonce: str) -> Ended:
+        return Ended(
+            lane=self._config.lane,
+            device=self._config.device,
+            grant=None,
+            nonce=nonce,
+            passed=0,
+            why=EndReason.NEVER_OPENED,
+            at=time.time(),
+        )
+
+    def _state_and_wait(self, key: tuple[object, ...], statement: Passed | Ended, envelope: Envelope) -> None:
+        if key in self._statements:
+            self._statements[key].append(envelope)
+            return
+        if len(self._statements) >= WAITING_MAX:
+            self._refuse(envelope, "too_many", "too many statements are waiting")
+            return
+        if self._send(self._parts.books, statement, envelope):
+            self._statements[key] = [envelope]
+
+    def _send(self, to: Address, message: Decide | Passed | Ended, envelope: Envelope) -> bool:
+        try:
+            to.tell(message, reply_to=self._me, deadline=envelope.deadline, trace=envelope.trace)
+        except MailboxFull:
+            self._refuse(envelope, "unavailable", "busy")
+            return False
+        return True
+
+    def _refuse(self, envelope: Envelope, code: str, text: str) -> None:
+        envelope.reply(link.Refused(seq=envelope.msg.request.seq, server_at=time.time(), code=code, text=text[:200]))
+
+    # --- safety, modes, commands ------------------------------------------------------------------------------
+
+    def _on_safety(self, seen: SafetySeen) -> None:
+        self._face.show(barrier=seen.barrier)
+        if self._needs_rearm and not seen.released:  # re-armed by hand at the gate
+            self._needs_rearm = False
+            self._show_mode()
+        rearming = trio.current_time() - self._rearmed_at < REARM_COMMAND_TTL_S
+        if (
+            seen.released
+            and seen.incident is not None
+            and not (self._incident is not None or self._needs_rearm or rearming)
+        ):
+            offer(self._parts.evacuation, AdoptRelease(lane=self._config.lane, incident=seen.incident), system=True)
+        if self._incident is not None and seen.incident == self._incident:
+            ack = ReleaseAck(
+                lane=self._config.lane,
+                incident=self._incident,
+                barrier=seen.barrier,
+                sensed_open=seen.barrier in (Barrier.OPEN, Barrier.RELEASED),
+                at=time.time(),
+            )
+            offer(self._parts.evacuation, ack)
+
+    def _on_mode(self, order: SetLaneMode, envelope: Envelope) -> None:
+        try:
+            check_mode(order)
+        except LaneCommandRefused as exc:
+            envelope.fail(exc)
+            return
+        self._mode = order.mode
+        self._command("mode", mode=order.mode.value)
+        self._show_mode()
+        self._face.mode_set(order.by, order.mode)
+        envelope.reply(None)
+
+    def _on_open(self, order: OpenLane, envelope: Envelope) -> None:
+        try:
+            check_open(order)
+            if self._incident is not None or self._needs_rearm:
+                raise LaneCommandRefused("released", "The lane is released", "通道处于疏散状态")
+            if not self._available:
+                raise LaneCommandRefused("unavailable", "The gate does not answer", "闸机无应答")
+        except LaneCommandRefused as exc:
+            envelope.fail(exc)
+            return
+        self._command("open", pax=order.pax)
+        self._face.opened_by_hand(order.by, order.pax)
+        envelope.reply(None)
+
+    def _command(self, name: str, *, pax: int = 0, mode: str = "", ttl_s: float = COMMAND_TTL_S) -> None:
+        if len(self._commands) >= COMMANDS_MAX:
+            oldest = next(iter(self._commands))
+            del self._commands[oldest], self._command_until[oldest]
+        command = link.Command(id=new_id(), name=name, ttl_s=ttl_s, pax=pax, mode=mode)
+        self._commands[command.id] = command
+        self._command_until[command.id] = trio.current_time() + ttl_s
+        self._wake.tell(Wake(device=self._config.device))
+
+    def _show_mode(self) -> None:
+        if self._incident is not None:
+            mode, state = LaneMode.EMERGENCY_RELEASED, "released"
+        elif self._needs_rearm:
+            mode, state = LaneMode.NEEDS_REARM, "needs_rearm"
+        else:
+            mode, state = self._mode, "idle" if self._available else "unavailable"
+        self._face.show(mode=mode.value, state=state, available=self._available)
+
+    def _show_device(self, detail: str) -> None:
+        self._parts.hub.tell(
+            DeviceView(
+                device=self._config.device,
+                kind="link",
+                lane=self._config.lane,
+                availability="available" if self._available else "unavailable",
+                detail=detail,
+            )
+        )

@@ -1,0 +1,180 @@
+"""What both kinds of lane share: their description, their neighbours, their view on the console, their modes."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from actors._common import offer
+from actors.admission.refusals import OK, words
+from actors.errors import CommandRefused
+from core import Address
+from drivers.base import Barrier
+from protocols.console import FeedEvent, LaneView
+from protocols.messages import Base, Direction, LaneMode, Telemetry
+
+ENTRY_MODES = frozenset({LaneMode.NORMAL_ENTRY, LaneMode.BIDIRECTIONAL})
+EXIT_MODES = frozenset({LaneMode.NORMAL_EXIT, LaneMode.BIDIRECTIONAL})
+OPERATOR_MODES = frozenset(
+    {LaneMode.CLOSED, LaneMode.NORMAL_ENTRY, LaneMode.NORMAL_EXIT, LaneMode.BIDIRECTIONAL, LaneMode.MAINTENANCE}
+)
+MANUAL_PAX_MAX = 50  # people in one manual opening
+
+
+class LaneConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A lane as the site file describes it."""
+
+    lane: str
+    name: str
+    entrance: str
+    kind: str
+    from_zone: str
+    to_zone: str
+    mode: LaneMode
+    max_group: int
+    grant_ttl_s: float
+    device: str  # of its board, or of its smart gate
+
+
+class LaneParts(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom a lane talks to. `admission` decides, `books` answers what is on disk: the ledger, or an upload to it."""
+
+    admission: Address
+    books: Address
+    evacuation: Address
+    occupancy: Address
+    hub: Address
+
+
+class Flow(Telemetry, frozen=True, kw_only=True):
+    """lane -> occupancy, for the flow curve: one person entered or left, or one scan was refused."""
+
+    lane: str
+    entries: int = 0
+    exits: int = 0
+    refused: int = 0
+
+
+class LaneCommandRefused(CommandRefused):
+    """An operator's command does not fit the lane: unknown mode, missing reason, lane released. The text says which."""
+
+
+class SetLaneMode(Base, frozen=True, kw_only=True):
+    """site -> lane. Answered with nothing; fails with LaneCommandRefused."""
+
+    mode: LaneMode
+    reason: str
+    by: str
+
+
+class OpenLane(Base, frozen=True, kw_only=True):
+    """site -> lane: let `pax` people in without a ticket. Answered with nothing; fails with LaneCommandRefused."""
+
+    pax: int
+    reason: str
+    by: str
+
+
+class Face:
+    """What the console sees of a lane; every change is told to the hub at once."""
+
+    def __init__(self, config: LaneConfig, transport: str, parts: LaneParts) -> None:
+        self._config = config
+        self._parts = parts
+        self._view = LaneView(
+            lane=config.lane,
+            name=config.name,
+            entrance=config.entrance,
+            kind=config.kind,
+            transport=transport,
+            from_zone=config.from_zone,
+            to_zone=config.to_zone,
+            mode=config.mode.value,
+            state="starting",
+            available=False,
+            barrier=Barrier.UNKNOWN.value,
+            entries=0,
+            exits=0,
+        )
+
+    @property
+    def view(self) -> LaneView:
+        return self._view
+
+    def show(self, **changes: object) -> None:
+        """Change fields of the view; telling nothing when nothing changed."""
+        view = msgspec.structs.replace(self._view, **changes)
+        if view != self._view:
+            self._view = view
+            self._parts.hub.tell(view)
+
+    def counted(self, direction: Direction) -> None:
+        """One more passage is on disk."""
+        if direction is Direction.ENTRY:
+            self.show(entries=self._view.entries + 1)
+            self._parts.occupancy.tell(Flow(lane=self._config.lane, entries=1))
+        else:
+            self.show(exits=self._view.exits + 1)
+            self._parts.occupancy.tell(Flow(lane=self._config.lane, exits=1))
+
+    def answered(self, code: str, hint: str = "", trace: str = "") -> None:
+        """A scan was admitted (`ok`) or refused: on the tile, in the feed and in the flow."""
+        text = words(code)
+        now = time.time()
+        self.show(last_code=code, last_text_zh=text.visitor_zh, last_text_en=text.visitor_en, last_at=now)
+        if code == OK:
+            self.feed("admitted", "info", code, text.visitor_zh, text.visitor_en, trace)
+        else:
+            self._parts.occupancy.tell(Flow(lane=self._config.lane, refused=1))
+            staff_zh, staff_en = text.staff_zh, text.staff_en
+            if hint:
+                staff_zh, staff_en = f"{staff_zh}（{hint}）", f"{staff_en} ({hint})"
+            self.feed(
+                "refused", "notice", code, f"{text.visitor_zh}：{staff_zh}", f"{text.visitor_en}. {staff_en}", trace
+            )
+
+    def mode_set(self, by: str, mode: LaneMode) -> None:
+        self.feed("mode", "notice", mode.value, f"{by} 设为 {mode.value}", f"{by} set {mode.value}")
+
+    def opened_by_hand(self, by: str, pax: int) -> None:
+        self.feed("mode", "notice", "manual_open", f"{by} 人工放行 {pax} 人", f"{by} let {pax} in by hand")
+
+    def feed(self, kind: str, severity: str, code: str, text_zh: str, text_en: str, trace: str = "") -> None:
+        offer(
+            self._parts.hub,
+            FeedEvent(
+                at=time.time(),
+                kind=kind,
+                severity=severity,
+                lane=self._config.lane,
+                code=code,
+                text_zh=text_zh,
+                text_en=text_en,
+                trace=trace,
+            ),
+        )
+
+
+def check_mode(message: SetLaneMode) -> None:
+    """Raises LaneCommandRefused when an operator may not set this mode like this."""
+    if message.mode not in OPERATOR_MODES:
+        allowed = ", ".join(sorted(OPERATOR_MODES))
+        raise LaneCommandRefused(
+            "bad_mode",
+            f"Mode {message.mode} cannot be set by hand",
+            f"不能手动设为 {message.mode}",
+            f"one of {allowed}",
+        )
+    if not message.reason.strip():
+        raise LaneCommandRefused("reason_required", "A mode change needs a reason", "请填写原因")
+
+
+def check_open(message: OpenLane) -> None:
+    """Raises LaneCommandRefused for a manual opening without a reason or for an impossible number of people."""
+    if not 1 <= message.pax <= MANUAL_PAX_MAX:
+        raise LaneCommandRefused(
+            "bad_pax", f"1 to {MANUAL_PAX_MAX} people can be let in by hand", f"人工放行人数为 1 到 {MANUAL_PAX_MAX}"
+        )
+    if not message.reason.strip():
+        raise LaneCommandRefused("reason_required", "Opening by hand needs a reason", "请填写原因")

@@ -1,0 +1,156 @@
+"""The actor that owns the device link: it routes a device's words to its lane, and a release to everybody.
+
+Only devices of the site file exist; anybody else is refused and shown on the console.  The safety side answers polls
+from memory, synchronously, and touches nothing of the work side.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+import trio
+
+from actors._common import offer
+from actors.evacuation import Broadcast
+from actors.lane import LinkCall, SafetySeen
+from actors.lane._link import Wake
+from core import ActorError, Address, Stop, new_trace
+from protocols import devicelink as link
+from protocols.console import DeviceView, FeedEvent
+
+LANE_ANSWER_S = 1.8  # a little less than the link's own answer deadline
+UNKNOWN_SHOWN_MAX = 50  # different unknown device names shown on the console; a scanner of names must not fill it
+UNKNOWN_EVERY_S = 10.0  # between two feed lines about unknown devices
+STATISTICS_EVERY_S = 5.0
+
+
+class WorkSocket(Protocol):
+    """`drivers.nng.WorkServer`."""
+
+    async def run(self) -> None: ...
+    def wake(self, device: str) -> None: ...
+
+
+class SafetySocket(Protocol):
+    """`drivers.nng.SafetyServer`."""
+
+    async def run(self) -> None: ...
+    def publish(self, release: link.Release) -> bool: ...
+
+
+Handler = Callable[[link.WorkRequest], Awaitable[link.WorkReply]]
+OnSafety = Callable[[link.SafetyRequest], link.SafetyState]
+
+
+class LinkActor:
+    """Child of `safety`. `lanes` maps a device's name to its lane's (name, address).
+
+    `make_work` and `make_safety` build the sockets round our two handlers; they are made anew at each start.
+    """
+
+    def __init__(
+        self,
+        *,
+        site: str,
+        lanes: Mapping[str, tuple[str, Address]],
+        hub: Address,
+        make_work: Callable[[Handler], WorkSocket],
+        make_safety: Callable[[OnSafety], SafetySocket],
+    ) -> None:
+        self._site = site
+        self._lanes = lanes
+        self._hub = hub
+        self._make_work = make_work
+        self._make_safety = make_safety
+        self._release: link.Release | None = None
+        self._unknown: dict[str, int] = {}
+        self._unknown_told_at = -UNKNOWN_EVERY_S
+
+    async def run(self, me: Address) -> None:
+        work = self._make_work(self._on_work)
+        safety = self._make_safety(self._on_safety)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(safety.run)
+            if self._release is not None:  # restarted in the middle of an evacuation
+                safety.publish(self._release)
+            await nursery.start(work.run)
+            while True:
+                envelope = await me.receive()
+                match envelope.msg:
+                    case Broadcast(release=release):
+                        self._release = release
+                        if release is not None:
+                            safety.publish(release)
+                    case Wake(device=device):
+                        work.wake(device)
+                    case Stop():
+                        nursery.cancel_scope.cancel()
+                        return
+
+    async def _on_work(self, request: link.WorkRequest) -> link.WorkReply:
+        """One request of a device, answered by its lane. Called from a task of the link's own."""
+        known = self._lanes.get(request.device)
+        if known is None:
+            self._stranger(request.device)
+            return _refused(request, "unknown_device", "this device is not in the site file")
+        _, address = known
+        try:
+            reply = await address.ask(LinkCall(request=request), LANE_ANSWER_S, trace=new_trace())
+        except ActorError:
+            return _refused(request, "unavailable", "the lane did not answer in time; repeat")
+        if isinstance(reply, link.Welcome):
+            return link.Welcome(
+                seq=reply.seq,
+                server_at=reply.server_at,
+                site=self._site,
+                lane=reply.lane,
+                mode=reply.mode,
+                released=reply.released,
+                incident=reply.incident,
+            )
+        answer: link.WorkReply = reply
+        return answer
+
+    def _on_safety(self, request: link.SafetyRequest) -> link.SafetyState:
+        """A poll or an acknowledgement: note what the lane senses, answer what is latched."""
+        known = self._lanes.get(request.device)
+        if known is not None:
+            released = request.sensed_open if isinstance(request, link.ReleaseAck) else request.released
+            seen = SafetySeen(barrier=request.barrier, released=released, incident=request.incident)
+            known[1].tell(seen)
+        return link.SafetyState(release=self._release)
+
+    def _stranger(self, device: str) -> None:
+        self._unknown[device] = self._unknown.get(device, 0) + 1
+        if len(self._unknown) > UNKNOWN_SHOWN_MAX:
+            self._unknown.pop(next(iter(self._unknown)))
+        self._hub.tell(
+            DeviceView(
+                device=device,
+                kind="link",
+                lane="",
+                availability="unavailable",
+                detail="unknown device, refused",
+                bad_frames=self._unknown.get(device, 1),
+            )
+        )
+        now = trio.current_time()
+        if now - self._unknown_told_at >= UNKNOWN_EVERY_S:
+            self._unknown_told_at = now
+            offer(
+                self._hub,
+                FeedEvent(
+                    at=time.time(),
+                    kind="device",
+                    severity="warning",
+                    code="device_not_authorised",
+                    text_zh=f"拒绝未登记的设备 {device}",
+                    text_en=f"Refused unknown device {device}",
+                ),
+            )
+
+
+def _refused(request: link.WorkRequest, code: str, text: str) -> link.Refused:
+    return link.Refused(seq=request.seq, server_at=time.time(), code=code, text=text)

@@ -1,0 +1,140 @@
+"""Annual cards: the holder's photograph is compared with the card's template, one to one, never face alone.
+
+The comparison runs in a worker process behind `FaceMatcher`; this actor never waits for one in its loop.  A template
+is an encrypted embedding; the photograph of a scan is looked at and forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+import trio
+
+from core import ActorDown, Address, AskTimeout, Envelope, MailboxFull, Stop
+from protocols.messages import Base
+from storage.interfaces import LedgerError, PassTemplate, Template
+
+COMPARISONS_MAX = 32  # under way at once; the pool itself works on as many as it has workers
+TEMPLATE_S = 1.0  # the ledger's answer
+EMBED_S = 5.0  # a worker's answer, its start included
+TEMPLATE_CONTEXT = b"face-template"  # binds a sealed template to its purpose
+
+
+class FaceRefused(Exception):
+    """A photograph cannot be used. `code` is no_face, several_faces, bad_image, timeout or unavailable."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(detail or code)
+        self.code = code
+
+
+class FaceMatcher(Protocol):
+    """The seam to the worker pool (`drivers.face`), wrapped by the composition root."""
+
+    algorithm: str
+
+    async def embed(self, photo: bytes, deadline_s: float) -> bytes:
+        """The photograph's embedding, serialised. Raises FaceRefused."""
+
+    def same(self, one: bytes, other: bytes) -> bool:
+        """Whether two serialised embeddings are the same person's."""
+
+
+class VerifyFace(Base, frozen=True, kw_only=True):
+    """admission -> passes. Answered with FaceVerdict."""
+
+    ref: int
+    credential_hash: bytes
+    photo: bytes
+
+    def __repr__(self) -> str:
+        return f"VerifyFace(ref={self.ref})"
+
+
+class FaceVerdict(Base, frozen=True, kw_only=True):
+    """`code`: ok | not_needed (the card has no face check) | needs_factor (no usable face) | factor_mismatch | unavailable."""
+
+    ref: int
+    code: str
+
+
+class EnrolFace(Base, frozen=True, kw_only=True):
+    """sales -> passes: make the template of a new card. Answered with EnrolledFace; fails with FaceRefused."""
+
+    photo: bytes
+
+    def __repr__(self) -> str:
+        return "EnrolFace(…)"
+
+
+class EnrolledFace(Base, frozen=True, kw_only=True):
+    template_enc: bytes
+    algorithm: str
+
+
+class Sealer(msgspec.Struct, frozen=True):
+    """Encryption of personal data, from the key ring."""
+
+    seal: Callable[[bytes, bytes], bytes]
+    open: Callable[[bytes, bytes], bytes]
+
+
+class Passes:
+    """The actor. `matcher` is the pool of face workers, `sealer` keeps templates unreadable on disk."""
+
+    def __init__(self, *, matcher: FaceMatcher, sealer: Sealer, ledger: Address) -> None:
+        self._matcher = matcher
+        self._sealer = sealer
+        self._ledger = ledger
+
+    async def run(self, me: Address) -> None:
+        slots = trio.Semaphore(COMPARISONS_MAX)
+        async with trio.open_nursery() as nursery:
+            while True:
+                envelope = await me.receive()
+                match envelope.msg:
+                    case Stop():
+                        nursery.cancel_scope.cancel()
+                        return
+                    case VerifyFace() | EnrolFace():
+                        try:
+                            slots.acquire_nowait()
+                        except trio.WouldBlock:
+                            envelope.fail(FaceRefused("unavailable", "too many photographs at once"))
+                            continue
+                        nursery.start_soon(self._work, envelope, slots)
+
+    async def _work(self, envelope: Envelope, slots: trio.Semaphore) -> None:
+        try:
+            match envelope.msg:
+                case VerifyFace() as question:
+                    envelope.reply(FaceVerdict(ref=question.ref, code=await self._verify(question)))
+                case EnrolFace(photo=photo):
+                    embedding = await self._matcher.embed(photo, EMBED_S)
+                    sealed = self._sealer.seal(embedding, TEMPLATE_CONTEXT)
+                    envelope.reply(EnrolledFace(template_enc=sealed, algorithm=self._matcher.algorithm))
+        except FaceRefused as exc:
+            envelope.fail(exc)
+        finally:
+            slots.release()
+
+    async def _verify(self, question: VerifyFace) -> str:
+        """The verdict's code. Doubt is never a match."""
+        try:
+            template: Template = await self._ledger.ask(
+                PassTemplate(credential_hash=question.credential_hash), TEMPLATE_S
+            )
+        except (AskTimeout, ActorDown, MailboxFull, LedgerError):
+            return "unavailable"
+        if not template.needs_face:
+            return "not_needed"
+        if template.template_enc is None or template.algorithm != self._matcher.algorithm:
+            return "factor_mismatch"
+        try:
+            seen = await self._matcher.embed(question.photo, EMBED_S)
+            known = self._sealer.open(template.template_enc, TEMPLATE_CONTEXT)
+        except FaceRefused as exc:
+            return "unavailable" if exc.code in ("timeout", "unavailable") else "needs_factor"
+        return "ok" if self._matcher.same(known, seen) else "factor_mismatch"

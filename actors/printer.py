@@ -1,0 +1,103 @@
+"""A ticket printer: jobs one after the other, each done only when the printer itself says so."""
+
+from __future__ import annotations
+
+import collections
+import time
+
+import trio
+
+from actors._common import offer
+from actors.gate import device_view
+from core import Address, Stop
+from drivers.base import Printer
+from drivers.errors import DeviceError, DeviceRefused
+from protocols.console import FeedEvent
+from protocols.messages import Base
+from storage.interfaces import PrintJobState
+
+JOBS_MAX = 500  # waiting at one printer; more are refused to the window at once
+JOB_TIMEOUT_S = 15.0
+RETRY_REFUSED_S = 3.0  # paper out, cover open: people need a moment
+RETRY_MIN_S, RETRY_MAX_S = 0.5, 10.0  # nobody answers
+
+
+class PrintTicket(Base, frozen=True, kw_only=True):
+    """sales -> printer: print this job. Unanswered; its state goes to the ledger and to the console."""
+
+    job: int
+    payload: bytes
+
+    def __repr__(self) -> str:  # the payload carries a ticket code
+        return f"PrintTicket(job={self.job})"
+
+
+class PrinterActor:
+    """Child of the device supervisor. Waiting jobs outlive a crash of the actor, because the object does."""
+
+    def __init__(self, name: str, printer: Printer, *, ledger: Address, hub: Address) -> None:
+        self._name = name
+        self._printer = printer
+        self._ledger = ledger
+        self._hub = hub
+        self._jobs: collections.deque[PrintTicket] = collections.deque()
+        self._known: set[int] = set()
+
+    async def run(self, me: Address) -> None:
+        self._wake = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._print_all)
+            while True:
+                envelope = await me.receive()
+                match envelope.msg:
+                    case PrintTicket() as job:
+                        if job.job in self._known:
+                            continue  # offered again after a restart of sales
+                        if len(self._jobs) >= JOBS_MAX:
+                            self._state(job.job, "failed", "too many jobs wait at this printer")
+                            continue
+                        self._known.add(job.job)
+                        self._jobs.append(job)
+                        self._wake.set()
+                    case Stop():
+                        nursery.cancel_scope.cancel()
+                        return
+
+    async def _print_all(self) -> None:
+        retry_s = RETRY_MIN_S
+        while True:
+            self._hub.tell(device_view(self._name, "printer", "", self._printer.statistics()))
+            if not self._jobs:
+                self._wake = trio.Event()
+                await self._wake.wait()
+                continue
+            job = self._jobs[0]
+            self._state(job.job, "printing", "")
+            try:
+                await self._printer.print_job(job.payload, JOB_TIMEOUT_S)
+            except DeviceError as exc:
+                self._state(job.job, "queued", str(exc))
+                self._complain(str(exc))
+                await trio.sleep(RETRY_REFUSED_S if isinstance(exc, DeviceRefused) else retry_s)
+                retry_s = min(RETRY_MAX_S, retry_s * 2)
+                continue
+            retry_s = RETRY_MIN_S
+            self._jobs.popleft()
+            self._known.discard(job.job)
+            self._state(job.job, "done", "")
+
+    def _state(self, job: int, state: str, detail: str) -> None:
+        offer(self._ledger, PrintJobState(job=job, state=state, detail=detail[:200], at=time.time()))
+
+    def _complain(self, text: str) -> None:
+        offer(
+            self._hub,
+            FeedEvent(
+                at=time.time(),
+                kind="print",
+                severity="warning",
+                code="printer",
+                text_zh=f"打印机 {self._name}：{text}",
+                text_en=f"Printer {self._name}: {text}",
+            ),
+        )

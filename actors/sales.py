@@ -1,0 +1,277 @@
+"""A sale: order, tenders, tickets, print.
+
+The ledger writes all of it in one transaction under the window's key; only then are codes signed and jobs handed to
+the printer.  The same key gets the same order again, with the same codes, because Ed25519 signs deterministically.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import msgspec
+import trio
+
+from actors._common import offer
+from actors.errors import CommandRefused
+from actors.passes import EnrolFace, EnrolledFace, FaceRefused
+from actors.printer import PrintTicket
+from core import ActorError, Address, Envelope, Stop
+from protocols.console import (
+    FeedEvent,
+    GetPrintJobs,
+    ListProducts,
+    PrintJobs,
+    PrintJobView,
+    Products,
+    ProductView,
+    Sell,
+    SellLine,
+    Sold,
+    SoldTicket,
+)
+from protocols.messages import Telemetry
+from storage.interfaces import (
+    BookedTicket,
+    LedgerError,
+    LedgerRefused,
+    LedgerUnavailable,
+    ListPrintJobs,
+    PrintJobRows,
+    ProductSetup,
+    SaleBooked,
+    SaleLineOp,
+    SaleOp,
+)
+
+SALES_MAX = 64  # under way at once; more are refused as busy
+LEDGER_S = 5.0
+ENROL_S = 12.0
+LINES_MAX = 50
+QUANTITY_MAX = 200
+TENDERS = frozenset({"cash", "bank_card", "alipay", "wechat", "other"})
+RESUME_AFTER_S = 2.0  # after start, unfinished print jobs are handed to their printers again
+
+SignTicket = Callable[[BookedTicket], str]
+"""The text of a ticket's code."""
+Render = Callable[[BookedTicket, str, int], bytes]
+"""(ticket, code, order) -> bytes for the printer."""
+
+
+class SaleRefused(CommandRefused):
+    """Nothing was sold; the code says why."""
+
+
+class HolderSeal(msgspec.Struct, frozen=True):
+    """How personal data of a sale is kept: hash of a card's number, encryption of a holder's name."""
+
+    hash_card: Callable[[str], bytes]
+    seal_name: Callable[[str], bytes]
+
+
+class _ResumePrinting(Telemetry, frozen=True, kw_only=True):
+    pass
+
+
+class Sales:
+    """The actor. `printers` maps a printer's name to its address."""
+
+    def __init__(
+        self,
+        *,
+        products: list[ProductSetup],
+        timezone: str,
+        sign: SignTicket,
+        render: Render,
+        holder: HolderSeal,
+        ledger: Address,
+        passes: Address,
+        printers: Mapping[str, Address],
+        hub: Address,
+    ) -> None:
+        self._products = {product.product: product for product in products}
+        self._zone = ZoneInfo(timezone)
+        self._sign = sign
+        self._render = render
+        self._holder = holder
+        self._ledger = ledger
+        self._passes = passes
+        self._printers = printers
+        self._hub = hub
+
+    async def run(self, me: Address) -> None:
+        slots = trio.Semaphore(SALES_MAX)
+        me.set_timer("printing", RESUME_AFTER_S, _ResumePrinting())
+        async with trio.open_nursery() as nursery:
+            while True:
+                envelope = await me.receive()
+                match envelope.msg:
+                    case ListProducts():
+                        envelope.reply(Products(products=[_view(product) for product in self._products.values()]))
+                    case Sell() | GetPrintJobs():
+                        try:
+                            slots.acquire_nowait()
+                        except trio.WouldBlock:
+                            envelope.fail(SaleRefused("busy", "Too many sales at once; try again", "请稍后重试"))
+                            continue
+                        nursery.start_soon(self._attend, envelope, slots)
+                    case _ResumePrinting():
+                        nursery.start_soon(self._resume_printing, me)
+                    case Stop():
+                        nursery.cancel_scope.cancel()
+                        return
+
+    async def _attend(self, envelope: Envelope, slots: trio.Semaphore) -> None:
+        """One window's request, to its answer. A failure is the window's to hear, never ours to die of."""
+        try:
+            match envelope.msg:
+                case Sell() as order:
+                    envelope.reply(await self._sell(order))
+                case GetPrintJobs(order=order_id):
+                    rows: PrintJobRows = await self._ledger.ask(ListPrintJobs(order=order_id), LEDGER_S)
+                    jobs = [
+                        PrintJobView(job=row.job, ticket=row.ticket, state=row.state, detail=row.detail)
+                        for row in rows.jobs
+                    ]
+                    envelope.reply(PrintJobs(jobs=jobs))
+        except CommandRefused as exc:
+            envelope.fail(exc)
+        except LedgerRefused as exc:
+            envelope.fail(SaleRefused("refused", str(exc)))
+        except (LedgerUnavailable, LedgerError):
+            envelope.fail(
+                SaleRefused(
+                    "unavailable", "The ledger is away; try again with the same key", "账本不可用，请用同一单号重试"
+                )
+            )
+        except ActorError as exc:
+            envelope.fail(exc)
+        finally:
+            slots.release()
+
+    async def _sell(self, order: Sell) -> Sold:
+        self._check(order)
+        lines = [await self._line(line) for line in order.lines]
+        booked: SaleBooked = await self._ledger.ask(
+            SaleOp(
+                channel=order.channel,
+                key=order.key,
+                user=order.by,
+                lines=lines,
+                tenders=[(tender.tender, tender.amount_cents) for tender in order.tenders],
+                printer=order.printer,
+                at=time.time(),
+            ),
+            LEDGER_S,
+        )
+        tickets = [self._sold(ticket) for ticket in booked.tickets]
+        if order.printer and not booked.repeated:
+            for ticket, sold in zip(booked.tickets, tickets, strict=True):
+                self._print(order.printer, ticket, sold.code, booked.order)
+        if not booked.repeated:
+            self._tell(order, booked)
+        return Sold(
+            order=booked.order,
+            total_cents=booked.total_cents,
+            change_cents=booked.change_cents,
+            tickets=tickets,
+            print_jobs=[ticket.print_job for ticket in booked.tickets if ticket.print_job is not None],
+            repeated=booked.repeated,
+        )
+
+    def _check(self, order: Sell) -> None:
+        """Raises SaleRefused for what no ledger need see."""
+        if not 0 < len(order.key) <= 64 or not 0 < len(order.channel) <= 40:
+            raise SaleRefused("bad_key", "A sale needs a key of 1 to 64 characters and a channel", "单号无效")
+        if not 0 < len(order.lines) <= LINES_MAX:
+            raise SaleRefused("bad_lines", f"A sale has 1 to {LINES_MAX} lines", "订单行数无效")
+        for line in order.lines:
+            if line.product not in self._products:
+                raise SaleRefused("unknown_product", f"There is no product {line.product}", "没有此票种")
+            if not 1 <= line.quantity <= QUANTITY_MAX:
+                raise SaleRefused("bad_quantity", f"1 to {QUANTITY_MAX} of one product", "数量无效")
+            if line.card and line.quantity != 1:
+                raise SaleRefused("bad_quantity", "A card is one", "一张卡一份")
+        for tender in order.tenders:
+            if tender.tender not in TENDERS or tender.amount_cents < 0:
+                raise SaleRefused("bad_tender", f"Tender {tender.tender} is unknown or negative", "支付方式无效")
+        if order.printer and order.printer not in self._printers:
+            raise SaleRefused("unknown_printer", f"There is no printer {order.printer}", "没有此打印机")
+
+    async def _line(self, line: SellLine) -> SaleLineOp:
+        product = self._products[line.product]
+        template, algorithm = None, ""
+        if product.needs_face:
+            if not line.photo or not line.card:
+                raise SaleRefused("photo_required", "This card needs its number and a photograph", "需要卡号和照片")
+            try:
+                enrolled: EnrolledFace = await self._passes.ask(EnrolFace(photo=line.photo), ENROL_S)
+            except FaceRefused as exc:
+                raise SaleRefused("bad_photo", f"The photograph cannot be used: {exc.code}", "照片不可用") from exc
+            template, algorithm = enrolled.template_enc, enrolled.algorithm
+        return SaleLineOp(
+            product=line.product,
+            quantity=line.quantity,
+            visit_date=line.visit_date or datetime.now(self._zone).date().isoformat(),
+            card_hash=self._holder.hash_card(line.card) if line.card else None,
+            card_tail=line.card[-4:] if len(line.card) > 8 else "",
+            holder_enc=self._holder.seal_name(line.holder) if line.holder else None,
+            template_enc=template,
+            template_algorithm=algorithm,
+        )
+
+    def _sold(self, ticket: BookedTicket) -> SoldTicket:
+        return SoldTicket(
+            ticket=ticket.ticket,
+            product=ticket.product,
+            code=self._sign(ticket),
+            pax=ticket.pax,
+            valid_from=ticket.valid_from,
+            valid_to=ticket.valid_to,
+        )
+
+    def _print(self, printer: str, ticket: BookedTicket, code: str, order: int) -> None:
+        address = self._printers.get(printer)
+        if address is not None and ticket.print_job is not None:
+            offer(address, PrintTicket(job=ticket.print_job, payload=self._render(ticket, code, order)))
+
+    async def _resume_printing(self, me: Address) -> None:
+        """Hand over again what was sold and not printed: after a restart, or because a printer's queue was full."""
+        try:
+            rows: PrintJobRows = await self._ledger.ask(ListPrintJobs(order=None), LEDGER_S)
+        except (ActorError, LedgerError):
+            me.set_timer("printing", RESUME_AFTER_S, _ResumePrinting())
+            return
+        tickets = {ticket.ticket: ticket for ticket in rows.tickets}
+        for row in rows.jobs:
+            ticket = tickets.get(row.ticket)
+            if ticket is not None:
+                self._print(row.printer, ticket, self._sign(ticket), 0)
+
+    def _tell(self, order: Sell, booked: SaleBooked) -> None:
+        count, total = len(booked.tickets), booked.total_cents / 100
+        offer(
+            self._hub,
+            FeedEvent(
+                at=time.time(),
+                kind="sale",
+                severity="info",
+                code="sold",
+                text_zh=f"{order.by or order.channel} 售出 {count} 张，{total:.2f} 元",
+                text_en=f"{order.by or order.channel} sold {count}, {total:.2f}",
+            ),
+        )
+
+
+def _view(product: ProductSetup) -> ProductView:
+    return ProductView(
+        product=product.product,
+        name_zh=product.name_zh,
+        name_en=product.name_en,
+        product_class=product.product_class,
+        price_cents=product.price_cents,
+        pax=product.pax,
+        needs_photo=product.needs_face,
+    )
