@@ -1,0 +1,100 @@
+"""Test kit: probes that stand in for actors, a tree for the length of a block, messages that really cross a wire.
+
+Use it with virtual time (`autojump_clock` of pytest-trio): every wait of the runtime is a wait of Trio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
+
+import msgspec
+import trio
+
+from . import _address
+from ._address import Address
+from ._messages import Envelope, Stop
+from ._supervisor import Supervisor
+
+__all__ = ["Probe", "running", "serialized", "struct_codec"]
+
+WITHIN_S = 1.0  # patience of a probe
+STOP_WITHIN_S = 60.0  # of an orderly stop at the end of a block, before it is cancelled
+
+T = TypeVar("T")
+
+
+class Probe(Address):
+    """An address without an actor: the test reads its mailbox. Give it to actors as their neighbour, or `reply_to`.
+
+    `envelope` is the last one received, to answer it: `probe.envelope.reply(...)`.
+    """
+
+    envelope: Envelope
+
+    def __init__(self, name: str = "probe", **options: Any) -> None:
+        super().__init__(name, **options)
+        self.alive = True
+        self.state = "probe"
+
+    async def expect(self, kind: type[T], *, within_s: float = WITHIN_S, ignoring: tuple[type, ...] = ()) -> T:
+        """The next message, which must be a `kind`; messages of the types `ignoring` are passed over.
+
+        Raises AssertionError if another comes, or none within `within_s` seconds.
+        """
+        deadline = trio.current_time() + within_s
+        while True:
+            env = await self._next(deadline)
+            assert env is not None, f"{self.name}: no {kind.__name__} within {within_s:g} s"
+            if not isinstance(env.msg, ignoring):
+                break
+        assert isinstance(env.msg, kind), f"{self.name}: {env.msg!r} instead of {kind.__name__}"
+        self.envelope = env
+        return env.msg
+
+    async def expect_nothing(self, within_s: float = WITHIN_S) -> None:
+        """Raises AssertionError if any message comes within `within_s` seconds."""
+        env = await self._next(trio.current_time() + within_s)
+        assert env is None, f"{self.name}: unexpected {env.msg!r}"
+
+
+@asynccontextmanager
+async def running(supervisor: Supervisor) -> AsyncIterator[Supervisor]:
+    """Run a tree while the block runs; the block starts when the tree is ready, and the tree then stops in order.
+
+    A single error, of the block or of the tree, comes out bare; several come out as a group.
+    """
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.run, supervisor.address)
+            await supervisor.address.wait_ready()
+            try:
+                yield supervisor
+            finally:
+                supervisor.address.tell(Stop(), system=True)
+                with trio.move_on_after(STOP_WITHIN_S, shield=True):
+                    await supervisor.address.wait_gone()
+                nursery.cancel_scope.cancel(reason="the block is over")
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        raise error from error.__cause__
+
+
+def struct_codec(msg: Any) -> Any:
+    """Round-trip a Struct through MessagePack as its own type. Raises what msgspec raises if it does not survive."""
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(msg), type=type(msg))
+
+
+@contextmanager
+def serialized(codec: Callable[[Any], Any] = struct_codec) -> Iterator[None]:
+    """Send every told and asked message through `codec` while the block runs, as if each actor were on a machine
+    of its own. The runtime's own messages (Stop, Down, Failed, Inspect) are exempt: they never travel.
+    """
+    before, _address._wire = _address._wire, codec
+    try:
+        yield
+    finally:
+        _address._wire = before
