@@ -112,7 +112,7 @@ class SerialLine:
 
     async def drain(self) -> None:
         """Wait until nothing lies in the kernel's output queue. Give it a deadline from outside."""
-        while (pending := self._pending_output()) > 0:
+        while (pending := self._pending_output()) > 0:  # noqa: ASYNC110  no tty says when its queue is empty
             await trio.sleep(max(DRAIN_STEP_S, pending * BITS_PER_BYTE / self.baud))
 
     def discard_input(self) -> None:
@@ -201,13 +201,13 @@ def _lock(path: str, fd: int) -> None:
 
 def _configure(path: str, fd: int, speed: int) -> None:
     try:
-        attributes = termios.tcgetattr(fd)
-        control = list(attributes[6])
+        control: list[bytes | int] = list(termios.tcgetattr(fd)[6])
         control[termios.VMIN] = 1
         control[termios.VTIME] = 0
         # CLOCAL: no modem lines. Input and output flags 0: raw bytes, no XON/XOFF, which a frame may contain.
         cflag = termios.CS8 | termios.CREAD | termios.CLOCAL
-        termios.tcsetattr(fd, termios.TCSANOW, [0, 0, cflag, 0, speed, speed, control])
+        settings: list[int | list[bytes | int]] = [0, 0, cflag, 0, speed, speed, control]
+        termios.tcsetattr(fd, termios.TCSANOW, settings)
     except (termios.error, OSError) as exc:
         raise DeviceUnavailable(f"{path}: cannot be configured: {_words(exc)}") from exc
 
