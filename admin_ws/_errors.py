@@ -5,7 +5,7 @@
     NOT_ALLOWED        -32001   not logged in, session over, no permission
     BUSY               -32002   too many requests; nothing was done, try again later
     UNAVAILABLE        -32003   the actor is down or too slow; with `data.code` "timeout" the outcome is unknown
-    INTERNAL           -32603   our own fault; `data.trace` finds it in the log
+    INTERNAL_ERROR     -32603   our own fault; `data.trace` finds it in the log
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ import structlog
 
 from core import ActorDown, ActorError, AskTimeout, Expired, MailboxFull
 from protocols.errors import RpcError
+from protocols.jsonrpc import INTERNAL_ERROR, METHOD_NOT_FOUND, REFUSED
 
-REFUSED = -32000
 NOT_ALLOWED = -32001
 BUSY = -32002
 UNAVAILABLE = -32003
-INTERNAL = -32603
-METHOD_NOT_FOUND = -32601
+
 
 _log = structlog.get_logger("admin_ws.channel")
 
@@ -39,7 +38,7 @@ REFUSALS: dict[str, tuple[int, str, str]] = {
     "expired": (UNAVAILABLE, "响应超时，操作未执行", "No answer in time; nothing was done"),
     "timeout": (UNAVAILABLE, "响应超时，结果未知", "No answer in time; the outcome is unknown"),
     "unknown_method": (METHOD_NOT_FOUND, "没有此操作", "There is no such method"),
-    "internal": (INTERNAL, "系统内部错误", "Internal error"),
+    "internal": (INTERNAL_ERROR, "系统内部错误", "Internal error"),
 }
 
 

@@ -11,8 +11,7 @@ import trio
 from trio_websocket import ConnectionClosed
 
 from protocols.console import Session
-
-from ._wire import Frame, Wire
+from protocols.jsonrpc import Frame, Wire
 
 OUTBOX_FRAMES = 64  # a page that is so far behind (3 s of deltas) is evicted
 OUTBOX_BYTES = 8 * 1024 * 1024  # two large snapshots

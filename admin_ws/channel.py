@@ -25,10 +25,8 @@ from trio_websocket import ConnectionClosed, WebSocketRequest, wrap_server_strea
 from core import Address, new_trace
 from protocols.console import Done, Login, Resume, Session
 from protocols.errors import RpcError
-
-from ._errors import Failure, failure_of, refusal, refused_by_actor
-from ._peer import REQUESTS_IN_FLIGHT, CloseCode, Peer, PeerStatistics
-from ._wire import (
+from protocols.jsonrpc import (
+    MAX_REQUEST_BYTES,
     Request,
     RequestId,
     Wire,
@@ -38,10 +36,12 @@ from ._wire import (
     encode_notification,
     encode_result,
 )
+
+from ._errors import Failure, failure_of, refusal, refused_by_actor
+from ._peer import REQUESTS_IN_FLIGHT, CloseCode, Peer, PeerStatistics
 from .front import RECEIVE_BYTES, ReplayStream
 from .hub import Subscribe, Unsubscribe
 
-MAX_MESSAGE_BYTES = 1024 * 1024  # a sale with a photograph
 MAX_PEERS = 128
 MAX_ANONYMOUS_PER_HOST = 16  # connections of one host that have not logged in
 HANDSHAKE_TIMEOUT_S = 5.0
@@ -160,7 +160,7 @@ class Channel:
         with trio.move_on_after(HANDSHAKE_TIMEOUT_S):
             # compression is not offered: a small message cannot become a large one
             request = await wrap_server_stream(
-                nursery, stream, max_message_size=MAX_MESSAGE_BYTES, receive_buffer_size=RECEIVE_BYTES
+                nursery, stream, max_message_size=MAX_REQUEST_BYTES, receive_buffer_size=RECEIVE_BYTES
             )
             wire = _choose(request)
             if wire is None:
@@ -243,8 +243,12 @@ class Channel:
         if route is not None and route.system and _permits(peer, route.permission):
             self._tell_now(peer, request, route)
             return
-        request_id = None if request.id is msgspec.UNSET else request.id
         trace = new_trace()
+        if request.id is msgspec.UNSET:  # by the specification nobody would learn what came of it
+            self.count("refused.notification")
+            peer.strike()
+            return
+        request_id = request.id
         if not peer.requests.take():
             self._refuse(peer, request_id, refusal("rate_limited", trace), "rate_limited")
             peer.strike()
@@ -270,7 +274,9 @@ class Channel:
             self._refuse(peer, request_id, failure_of(error, trace), "trigger_failed")
             return
         self.count("told")
-        peer.offer(encode_result(peer.wire, request_id, Done(detail="told" if route.address.alive else "queued")))
+        if not request.is_notification:
+            done = Done(detail="told" if route.address.alive else "queued")
+            peer.offer(encode_result(peer.wire, request_id, done))
 
     def _dispatch(
         self,

@@ -22,8 +22,16 @@ from trio_websocket import ConnectionClosed, HandshakeError, open_websocket_url
 
 from protocols.console import Delta, Login, Resume, Session, Snapshot
 from protocols.errors import RpcError
+from protocols.jsonrpc import (
+    MAX_RESPONSE_BYTES,
+    ErrorObject,
+    Response,
+    Wire,
+    decode_response,
+    decode_value,
+    encode_request,
+)
 
-from ._wire import ErrorObject, Response, Wire, decode_response, decode_value, encode_request
 from .hub import DELTA_METHOD
 
 T = TypeVar("T")
@@ -31,7 +39,6 @@ T = TypeVar("T")
 CONNECT_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
 CALL_TIMEOUT_S = 10.0
-MAX_ANSWER_BYTES = 16 * 1024 * 1024  # a snapshot of a large site
 NOTIFICATIONS = 1024  # unread ones; a program that subscribes must read
 
 
@@ -105,7 +112,7 @@ class ConsoleClient:
                         url,
                         tls,
                         subprotocols=[str(wire)],
-                        max_message_size=MAX_ANSWER_BYTES,
+                        max_message_size=MAX_RESPONSE_BYTES,
                         connect_timeout=CONNECT_TIMEOUT_S,
                         disconnect_timeout=math.inf,  # bounded below, without turning a late goodbye into an error
                     )

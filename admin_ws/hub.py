@@ -28,8 +28,7 @@ from protocols.console import (
     Snapshot,
     ZoneView,
 )
-
-from ._wire import Frame, RequestId, Wire, encode_notification, encode_result
+from protocols.jsonrpc import Frame, RequestId, Wire, encode_notification, encode_result
 
 BATCH_S = 0.05  # shortest time between two deltas
 HEARTBEAT_S = 1.0  # longest time between two deltas; a page calls itself stale after three

@@ -1,0 +1,42 @@
+// Numbers, money and times as people read them.
+
+import { language } from "./i18n";
+
+export function clock(epochS: number, seconds = true): string {
+  const date = new Date(epochS * 1000);
+  const two = (n: number) => String(n).padStart(2, "0");
+  const short = `${two(date.getHours())}:${two(date.getMinutes())}`;
+  return seconds ? `${short}:${two(date.getSeconds())}` : short;
+}
+
+export function day(epochS: number): string {
+  const options: Intl.DateTimeFormatOptions = { year: "numeric", month: "short", day: "numeric", weekday: "short" };
+  return new Date(epochS * 1000).toLocaleDateString(language.value === "zh" ? "zh-CN" : "en-GB", options);
+}
+
+export function dateTime(epochS: number): string {
+  const date = new Date(epochS * 1000);
+  const two = (n: number) => String(n).padStart(2, "0");
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${clock(epochS, false)}`;
+}
+
+export function count(n: number): string {
+  return n.toLocaleString("en-US");
+}
+
+export function duration(s: number): string {
+  const whole = Math.max(0, Math.floor(s));
+  const two = (n: number) => String(n).padStart(2, "0");
+  return `${two(Math.floor(whole / 60))}:${two(whole % 60)}`;
+}
+
+export function yuan(cents: number): string {
+  return `¥${(cents / 100).toFixed(2)}`;
+}
+
+/** A typed amount in yuan as whole cents; null when it is not one. Never through a float: 0.29 × 100 is not 29. */
+export function cents(text: string): number | null {
+  const match = /^(\d{1,7})(?:[.。](\d{1,2}))?$/.exec(text.trim());
+  if (match === null) return null;
+  return Number(match[1]) * 100 + Number((match[2] ?? "").padEnd(2, "0"));
+}
