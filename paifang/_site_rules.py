@@ -119,6 +119,10 @@ def warnings(parts: Parts) -> Iterator[Problem]:
             yield Problem(
                 f"products[{position}].needs_face", "no lane with a `device` (whose camera it needs) leads there", ""
             )
+    if parts.face is not None and parts.face.workers == 0:
+        for position, product in parts.products:
+            if product.needs_face:
+                yield Problem(f"products[{position}].needs_face", "face.workers is 0: these cards are refused", "")
     if parts.http is not None and not _is_loopback(parts.http.host):
         yield Problem(
             "http.host",
@@ -274,8 +278,6 @@ def _product(key: str, product: Product, parts: Parts) -> Iterator[Problem]:
     ):
         if value > most:
             yield Problem(f"{key}.{name}", f"{value} is too many", f"at most {most}")
-    if product.needs_face and parts.face is not None and parts.face.workers == 0:
-        yield Problem(f"{key}.needs_face", "no worker compares faces: face.workers is 0", "1 to 16 workers")
     if product.needs_face and product.pax > 1:
         yield Problem(f"{key}.pax", f"{product.pax} people on a ticket that is checked by one face", "1")
 

@@ -172,6 +172,7 @@ def _install_from(index: str, uv: Path, selection: list[str], env: dict[str, str
     install = [str(uv), "pip", "install", f"--python={VENV / 'bin' / 'python'}", "--no-deps"]
     run([*install, "--require-hashes", f"--requirement={listed}"], doing="installing the Python packages", env=env)
     run([*install, f"--editable={ROOT}"], doing="installing paifang itself", env=env)
+    listed.unlink()
 
 
 # --- the console's build ------------------------------------------------------------------------------------------

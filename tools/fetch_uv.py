@@ -17,6 +17,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tomllib
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -155,6 +156,9 @@ def configured_index(env: Mapping[str, str]) -> str | None:
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
         if env.get(name):
             return env[name]
+    for folder in (Path(env.get("XDG_CONFIG_HOME") or Path.home() / ".config"), Path("/etc")):
+        if (index := _index_of_uv(folder / "uv" / "uv.toml")) is not None:
+            return index
     question = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
     try:
         result = subprocess.run(
@@ -169,6 +173,16 @@ def configured_index(env: Mapping[str, str]) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.strip() or None if result.returncode == 0 else None
+
+
+def _index_of_uv(config: Path) -> str | None:
+    """The default index of a uv.toml, in its new or its old spelling; None when it names none."""
+    try:
+        settings = tomllib.loads(config.read_text(encoding="utf-8"))
+        chosen = [each["url"] for each in settings.get("index", []) if each.get("default")]
+        return str([*chosen, settings["index-url"]][0] if "index-url" in settings else chosen[0])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return None
 
 
 def locked_index(lock: Path) -> str:
