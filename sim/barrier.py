@@ -130,9 +130,9 @@ class SimBarrier:
     # --- what visitors do -----------------------------------------------------------------------------------------
 
     def passable(self, direction: Direction) -> bool:
-        """Whether somebody who waits for his turn in `direction` may walk now."""
+        """Whether somebody who waits for his turn in `direction` would walk now. Nobody goes in where all must get out."""
         if self.sensed is Sensed.RELEASED:
-            return True
+            return direction is Direction.EXIT
         return self.sensed is Sensed.OPEN and self.facing is direction and self._credits[direction] > 0
 
     async def until(self, predicate: Callable[[], bool], timeout_s: float) -> bool:

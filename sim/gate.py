@@ -131,6 +131,11 @@ class SimGate:
         """Statements that the server has not acknowledged."""
         return len(self._statements)
 
+    @property
+    def welcomed(self) -> bool:
+        """Whether the server knows this gate since the link came up."""
+        return self._welcome.is_set()
+
     async def ready(self, timeout_s: float) -> bool:
         """Wait until the server welcomed this gate."""
         with trio.move_on_after(timeout_s):
