@@ -75,17 +75,18 @@ def stream(command: list[str], *, env: dict[str, str], cwd: Path, limit_s: float
     timer.daemon = True
     timer.start()
     lines: list[str] = []
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            lines.append(line.rstrip("\n"))
-        code = process.wait()
-    except BaseException:
-        stop()
-        raise
-    finally:
-        timer.cancel()
+    with process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                lines.append(line.rstrip("\n"))
+            code = process.wait()
+        except BaseException:
+            stop()
+            raise
+        finally:
+            timer.cancel()
     return (None if stopped.is_set() else code), lines
 
 
