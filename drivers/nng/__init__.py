@@ -14,7 +14,7 @@ that touches it.  May import `protocols`, trio, pynng, structlog; `docs/device-l
 from drivers.nng._address import check_loopback
 from drivers.nng._client import ClientStatistics, LinkAddresses, LinkClient, Sensed
 from drivers.nng._errors import LinkAddressError, LinkTimeout
-from drivers.nng._safety import SafetyServer, SafetyStatistics
+from drivers.nng._safety import SafetyServer, SafetyStatistics, ask_safety
 from drivers.nng._work import WorkServer, WorkStatistics
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "Sensed",
     "WorkServer",
     "WorkStatistics",
+    "ask_safety",
     "check_loopback",
 ]

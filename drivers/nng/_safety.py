@@ -23,6 +23,7 @@ from protocols.devicelink import (
     SafetyRequest,
     SafetyState,
     decode_safety_request,
+    decode_safety_state,
     encode,
     publish_release,
 )
@@ -45,6 +46,16 @@ class SafetyStatistics(msgspec.Struct, frozen=True, kw_only=True):
     bad_messages: int
     failures: int  # `on_request` raised
     unsent_answers: int
+
+
+async def ask_safety(url: str, request: SafetyRequest, deadline_s: float) -> SafetyState | None:
+    """Ask a safety `rep` socket once, on a socket of its own. None when there is no (good) answer in time."""
+    req = _sockets.open_req()
+    with _sockets.dialled(req, url, MAX_SAFETY_BYTES):
+        try:
+            return decode_safety_state(await _sockets.exchange(req, encode(request), deadline_s))
+        except (LinkTimeout, LinkError):
+            return None
 
 
 class SafetyServer:
