@@ -11,13 +11,13 @@ import os
 import pty
 import termios
 import tty
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import trio
 
-from protocols import board4
+from protocols import board4, escpos
 
 READ_MAX = 4096  # bytes a simulated device takes at once
 OPEN_TIME_S = 0.05  # how long a simulated barrier moves
@@ -94,6 +94,11 @@ class PtyLine:
         if self._master < 0:
             raise trio.ClosedResourceError("unplugged")
         return self._master
+
+
+def open_descriptors() -> int:
+    """How many descriptors this process has open: the same before and after, or something leaks."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 @contextmanager
@@ -225,3 +230,68 @@ class BoardDouble:
         else:
             self._credit[direction] = 0
             self._held.discard(direction)
+
+
+class PrinterDouble:
+    """A simulated ESC/POS printer behind TCP or a pty, with faults on command. It is no real printer.
+
+    It prints what comes, between status requests, which it answers at once; `jobs` has what was printed, cut by cut of
+    the connection.
+    """
+
+    def __init__(self) -> None:
+        self.status = escpos.PrinterStatus(online=True, cover_open=False, paper_end=False, error=False)
+        self.jobs: list[bytes] = []  # what was printed on each connection
+        self.connections = 0
+        self.answers = 10_000  # so many are given, then it is silent
+        self.stray = b""  # said before each answer
+        self.on_print: Callable[[], None] = lambda: None  # called when bytes of a job arrive
+        self.hang_up_after: int | None = None  # bytes of jobs, on one connection
+        self.byte_s = 0.0  # time that a byte takes
+
+    async def serve_tcp(self, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen on a free loopback port, which is what `nursery.start` returns."""
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        task_status.started(listeners[0].socket.getsockname()[1])
+        await trio.serve_listeners(self._serve_stream, listeners)
+
+    async def serve_line(self, line: PtyLine) -> None:
+        """Live on a serial line for ever."""
+        while True:
+            with suppress(trio.ClosedResourceError, OSError):
+                await self._talk(line.read, line.write)
+            await trio.sleep(0.01)
+
+    async def _serve_stream(self, stream: trio.SocketStream) -> None:
+        async def receive() -> bytes:
+            return bytes(await stream.receive_some(READ_MAX))
+
+        with suppress(trio.BrokenResourceError):
+            await self._talk(receive, stream.send_all)
+        await stream.aclose()
+
+    async def _talk(
+        self, receive: Callable[[], Awaitable[bytes]], send: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        self.connections += 1
+        self.jobs.append(b"")
+        buffer = b""
+        while data := await receive():
+            buffer += data
+            while (at := buffer.find(b"\x10\x04")) >= 0 and len(buffer) >= at + 3:
+                await self._print(buffer[:at])
+                kind, buffer = escpos.StatusKind(buffer[at + 2]), buffer[at + 3 :]
+                if self.answers > 0:
+                    self.answers -= 1
+                    await send(self.stray + escpos.encode_status(kind, self.status))
+            if at < 0 and not buffer.endswith(b"\x10"):
+                await self._print(buffer)
+                buffer = b""
+            if self.hang_up_after is not None and len(self.jobs[-1]) > self.hang_up_after:
+                return
+
+    async def _print(self, data: bytes) -> None:
+        if data:
+            await trio.sleep(len(data) * self.byte_s)
+            self.jobs[-1] += data
+            self.on_print()

@@ -27,8 +27,7 @@ from drivers.base import (
     PassageCounted,
 )
 from drivers.errors import DeviceError, DeviceUnavailable
-from drivers.serial import Backoff, SerialLine, open_line, reconnecting
-from drivers.serial._line import check_baud
+from drivers.serial import Backoff, SerialLine, check_baud, open_line, reconnecting
 from drivers.turnstile._meaning import alarm_of, barrier_of, word
 from drivers.turnstile._tally import Step, Tally
 from drivers.turnstile._wishes import Order, Wishes

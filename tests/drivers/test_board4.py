@@ -29,7 +29,7 @@ from drivers.base import (
     PassageCounted,
 )
 from drivers.serial import write_unlocked
-from drivers.testing import BoardDouble, PtyLine, pty_line
+from drivers.testing import BoardDouble, PtyLine, open_descriptors, pty_line
 from drivers.turnstile import Board4Gate, release_frames
 from protocols.board4 import COUNTER_MODULUS, Action, State
 from protocols.messages import Counters, Direction
@@ -583,11 +583,11 @@ async def test_cancelled_at_any_moment_the_line_is_closed(tmp_path: Path, phase:
         gate = Board4Gate(line.path, 9600, 1, poll_s=POLL_S, rng=random.Random(1))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(board.run)
-            before = sum(1 for _ in Path("/proc/self/fd").iterdir())
+            before = open_descriptors()
             with trio.move_on_after(0.004 * phase + 0.001):
                 gate.open(Direction.ENTRY, 1, 1.0)
                 await gate.run(lambda event: None)
-            assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
+            assert open_descriptors() == before
             nursery.cancel_scope.cancel()
 
 

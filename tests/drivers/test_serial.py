@@ -17,11 +17,7 @@ import trio.testing
 from drivers.base import RETRY_MAX_S, RETRY_MIN_S
 from drivers.errors import DeviceError, DeviceUnavailable
 from drivers.serial import Backoff, LineBusy, SerialLine, open_line, open_unlocked, reconnecting, write_unlocked
-from drivers.testing import PtyLine, pty_line
-
-
-def open_descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+from drivers.testing import PtyLine, open_descriptors, pty_line
 
 
 async def test_bytes_pass_unchanged_in_both_directions(tmp_path: Path) -> None:

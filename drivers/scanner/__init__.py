@@ -1,0 +1,5 @@
+"""Readers of printed and displayed codes on serial lines."""
+
+from drivers.scanner.qr import QrScanner
+
+__all__ = ["QrScanner"]
