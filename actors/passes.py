@@ -54,7 +54,7 @@ class VerifyFace(Base, frozen=True, kw_only=True):
 
 
 class FaceVerdict(Base, frozen=True, kw_only=True):
-    """`code`: ok | not_needed (the card has no face check) | needs_factor (no usable face) | factor_mismatch | unavailable."""
+    """`code`: ok, factor_mismatch, unavailable, not_needed (card without face check), needs_factor (no face seen)."""
 
     ref: int
     code: str

@@ -135,27 +135,32 @@ class BoardLane:
         self._books, self._resumed = None, False
         self._counter.tell(AskBooks())
         m.state_timeout(SETTLE_S)
-        while not self._may_settle():
+        while (settled := self._may_settle()) is None:
             envelope = await m.event()
             if envelope is None:
                 m.state_timeout(SETTLE_S)
-                if self._books is None:
-                    self._counter.tell(AskBooks())
-                elif self._books.open_grants:
-                    self._gate.tell(GateClose())  # boards have their own anti-pinch: safe for whoever stands there
+                self._hurry()
                 continue
             following = self._any(envelope, m)
             if following is not STAY:
                 return _transition(following)
-        assert self._books is not None and self._now is not None
-        self._settle_books(self._books, self._now)
+        self._settle_books(*settled)
         return self._needs_rearm if self._barrier is Barrier.RELEASED else self._idle
 
-    def _may_settle(self) -> bool:
-        """Books and counters are known, and nobody can be on the way through on an old grant."""
+    def _may_settle(self) -> tuple[LaneBooks, Counters] | None:
+        """Books and counters, once both are known and nobody can be on the way through on an old grant."""
         if self._books is None or not self._resumed or self._now is None:
-            return False
-        return not self._books.open_grants or self._barrier not in PASSABLE
+            return None
+        if self._books.open_grants and self._barrier in PASSABLE:
+            return None
+        return self._books, self._now
+
+    def _hurry(self) -> None:
+        """Recovering takes long: ask the ledger again, or close a barrier that still stands open for an old grant."""
+        if self._books is None:
+            self._counter.tell(AskBooks())
+        elif self._books.open_grants:
+            self._gate.tell(GateClose())  # boards have their own anti-pinch: safe for whoever stands there
 
     async def _idle(self, m: Machine) -> State | None:
         self._run_ = None
@@ -362,9 +367,12 @@ class BoardLane:
     def _on_granted(self, granted: Granted) -> Next:
         if self._state != "deciding" or granted.nonce != self._nonce or granted.state is not GrantState.OPEN:
             # too late, or not ours any more: the people did not pass, and the lane says so
-            if granted.fresh or granted.state is GrantState.OPEN:
+            if granted.state is GrantState.OPEN:
                 self._say(self._end(granted.grant, granted.nonce, granted.passed, EndReason.NEVER_OPENED))
-            return STAY
+            if self._state != "deciding" or granted.nonce != self._nonce:
+                return STAY
+            self._face.answered("in_progress", trace=self._me.trace)
+            return self._idle
         self._run_ = _Run(granted.grant, granted.nonce, granted.pax, granted.passed)
         self._ttl_s = granted.ttl_s
         self._gate.tell(

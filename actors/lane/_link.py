@@ -7,6 +7,7 @@ device is its own outbox: it repeats what was not answered, and everything here 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 
@@ -138,7 +139,8 @@ class LinkLane:
                         self._face.counted(booked.direction)
                     self._acknowledge(("pass", booked.boot, booked.seq))
                 case Settled() as settled:
-                    self._acknowledge(("end", settled.grant, settled.nonce))
+                    self._acknowledge(("grant", settled.grant))
+                    self._acknowledge(("nonce", settled.nonce))
                 case LaneBooks() as books:
                     self._on_books(books)
                 case Failed() as failed:
@@ -295,7 +297,7 @@ class LinkLane:
             at=request.at,
         )
         self._face.show(state="idle", passed=0, pax=0)
-        self._state_and_wait(("end", request.grant, request.nonce), ended, envelope)
+        self._state_and_wait(_end_key(ended), ended, envelope)
 
     def _on_hello(self, request: link.Hello, envelope: Envelope) -> None:
         """Welcome the device at once; what it says about its grants is settled as soon as the ledger answers."""
@@ -321,10 +323,8 @@ class LinkLane:
             return
         self._me.set_timer("books", BOOKS_RETRY_S, _AskBooks())
         question = LaneLedger(lane=self._config.lane, device=self._config.device, epoch=None)
-        try:
+        with contextlib.suppress(MailboxFull):  # the timer asks again
             self._parts.books.tell(question, reply_to=self._me)
-        except MailboxFull:
-            pass  # the timer asks again
 
     def _on_books(self, books: LaneBooks) -> None:
         self._me.cancel_timer("books")
@@ -429,7 +429,7 @@ class LinkLane:
         if isinstance(message, Passed):
             waiting = self._statements.pop(("pass", message.boot, message.seq), [])
         elif isinstance(message, Ended):
-            waiting = self._statements.pop(("end", message.grant, message.nonce), [])
+            waiting = self._statements.pop(_end_key(message), [])
         else:
             nonce = getattr(message, "nonce", "") or getattr(getattr(message, "scan", None), "nonce", "")
             if nonce in self._scans:
@@ -551,3 +551,8 @@ class LinkLane:
                 detail=detail,
             )
         )
+
+
+def _end_key(ended: Ended) -> tuple[object, ...]:
+    """What an end is waited for under: its grant, or the nonce of a scan whose answer never came."""
+    return ("grant", ended.grant) if ended.grant is not None else ("nonce", ended.nonce)

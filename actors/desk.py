@@ -1,0 +1,79 @@
+"""Commands of people to lanes: find the lane, ask it, write down who did what."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import trio
+
+from actors._common import offer
+from actors.errors import CommandRefused
+from actors.lane import OpenLane, SetLaneMode
+from core import ActorError, Address, Envelope, Stop
+from protocols.console import Done, GetTree, ManualOpen, SetMode
+from protocols.messages import LaneMode
+from storage.interfaces import AuditEntry
+
+COMMANDS_MAX = 64  # under way at once
+LANE_ANSWER_S = 2.0
+
+
+class Desk:
+    """The actor behind `lane.*` and `site.inspect`. `inspect` gives the live tree as a value that encodes."""
+
+    def __init__(self, *, lanes: Mapping[str, Address], ledger: Address, inspect: Callable[[], Any]) -> None:
+        self._lanes = lanes
+        self._ledger = ledger
+        self._inspect = inspect
+
+    async def run(self, me: Address) -> None:
+        slots = trio.Semaphore(COMMANDS_MAX)
+        async with trio.open_nursery() as nursery:
+            while True:
+                envelope = await me.receive()
+                match envelope.msg:
+                    case GetTree():
+                        envelope.reply(self._inspect())
+                    case SetMode() | ManualOpen():
+                        try:
+                            slots.acquire_nowait()
+                        except trio.WouldBlock:
+                            envelope.fail(CommandRefused("busy", "Too many commands at once; try again", "请稍后重试"))
+                            continue
+                        nursery.start_soon(self._command, envelope, slots)
+                    case Stop():
+                        nursery.cancel_scope.cancel()
+                        return
+
+    async def _command(self, envelope: Envelope, slots: trio.Semaphore) -> None:
+        order: SetMode | ManualOpen = envelope.msg
+        try:
+            address = self._lanes.get(order.lane)
+            if address is None:
+                raise CommandRefused("unknown_lane", f"There is no lane {order.lane}", "没有此通道")
+            await address.ask(_lane_order(order), LANE_ANSWER_S, trace=envelope.trace)
+        except (CommandRefused, ActorError) as exc:
+            envelope.fail(exc)
+            return
+        finally:
+            slots.release()
+        what = order.mode if isinstance(order, SetMode) else f"open for {order.pax}"
+        action = "lane.set_mode" if isinstance(order, SetMode) else "lane.open"
+        entry = AuditEntry(
+            user=order.by, role="", action=action, subject=f"{order.lane}: {what}", reason=order.reason, at=time.time()
+        )
+        offer(self._ledger, entry)
+        envelope.reply(Done(detail=what))
+
+
+def _lane_order(order: SetMode | ManualOpen) -> SetLaneMode | OpenLane:
+    """The lane's own form of a command. Raises CommandRefused for a mode that does not exist."""
+    if isinstance(order, ManualOpen):
+        return OpenLane(pax=order.pax, reason=order.reason, by=order.by)
+    try:
+        mode = LaneMode(order.mode)
+    except ValueError:
+        raise CommandRefused("bad_mode", f"There is no mode {order.mode}", "没有此模式") from None
+    return SetLaneMode(mode=mode, reason=order.reason, by=order.by)

@@ -1,0 +1,3 @@
+from paifang.cli import main
+
+main()

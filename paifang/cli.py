@@ -1,0 +1,426 @@
+"""The command line. Each command imports what it needs, so that `paifang --help` and `paifang evacuate` start fast."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+import trio
+
+if TYPE_CHECKING:
+    from paifang.site import SiteFile
+
+EXIT_WRONG = 1  # what was asked for does not hold
+EXIT_USAGE = 2
+DEFAULT_DATA = Path("var")
+DEMO_SITE = Path(__file__).resolve().parent.parent / "sites" / "demo.toml"
+
+_SITE = click.argument("site", type=click.Path(path_type=Path), required=False, default=DEMO_SITE)
+_DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_DATA,
+    show_default=True,
+    help="Folder of keys, users, latch, embedded database.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="paifang")
+def main() -> None:
+    """Gates, tickets and evacuation of a scenic area.  牌坊：景区闸机与票务调度服务器。
+
+    First try: `paifang run` starts a server with a simulated site.  SITE is a site file; without one the commented
+    example sites/demo.toml is used.
+    """
+
+
+# --- running a site -----------------------------------------------------------------------------------------------
+
+
+@main.command()
+@_SITE
+@_DATA
+@click.option("--demo-users", is_flag=True, help="Make the demo's users, with the password in PAIFANG_DEMO_PASSWORD.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+def serve(site: Path, data: Path, demo_users: bool, log_level: str) -> None:
+    """Run the site server until Ctrl-C.  运行服务器。
+
+    Prints READY and the console's address once lanes and console are up. Stops in order; a second Ctrl-C stops at once.
+    """
+    from paifang.serve import configure_logs, say_line
+    from paifang.serve import serve as run_server
+
+    configure_logs(log_level)
+    sitefile = _load(site)
+    _run(run_server, sitefile, data, demo_users=demo_users, say=say_line)
+
+
+@main.command()
+@_DATA
+@click.option("--seed", default=7, show_default=True, help="Of the simulated visitors.")
+@click.option("--speed", default=60.0, show_default=True, help="Visitors' time: 60 makes an hour of a day a minute.")
+@click.option("--seconds", type=float, default=None, help="Stop after this long; otherwise at Ctrl-C.")
+def run(data: Path, seed: int, speed: float, seconds: float | None) -> None:
+    """Server and simulated site together, on embedded defaults: what `make run` starts.  试运行。"""
+    from paifang.run import run_both
+
+    sys.exit(trio.run(run_both, DEMO_SITE, data, seed, speed, seconds))
+
+
+@main.command()
+@_SITE
+@_DATA
+@click.option("--seed", default=7, show_default=True)
+@click.option("--speed", default=60.0, show_default=True, help="Visitors' time; barriers stay as fast as they are.")
+@click.option("--seconds", type=float, default=None, help="Stop after this long; otherwise at Ctrl-C.")
+@click.option("--script", type=click.Choice(["", "demo"]), default="", help="`demo`: the demo's phases, then stop.")
+@click.option("--photos", type=click.Path(path_type=Path, file_okay=False), default=None, help="A folder a person.")
+def sim(
+    site: Path, data: Path, seed: int, speed: float, seconds: float | None, script: str, photos: Path | None
+) -> None:
+    """A simulated site beside a server with the same SITE and --data: boards, readers, gates, printer, visitors.
+
+    No real device is touched. Writes what the simulated devices saw to DATA/sim/truth.jsonl.
+    """
+    from sim.run import SimOptions, run_sim
+
+    options = SimOptions(seed=seed, speed=speed, seconds=seconds, script=script, photos=photos)
+    _run(run_sim, _load(site), data, options)
+
+
+@main.command()
+@click.option("--seconds", default=30.0, show_default=True, help="Length of the run, set-up not counted.")
+@click.option("--seed", default=7, show_default=True)
+@click.option("--kill-at", type=float, default=None, help="SIGKILL the server this many seconds in, and restart it.")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), default=None, help="Keep truth and database.")
+@click.option("--check", "check_dir", type=click.Path(path_type=Path, exists=True), default=None, help="Compute again.")
+@_JSON
+def demo(
+    seconds: float, seed: int, kill_at: float | None, keep: Path | None, check_dir: Path | None, as_json: bool
+) -> None:
+    """Everything once, end to end, in a temporary folder: sell, admit, refuse, fill, evacuate, restore.
+
+    Each figure is recomputed from what the simulated devices wrote down and from the database, not taken from the
+    server. Exit code 1 when a promise is broken.
+    """
+    from paifang import demo as it
+
+    figures = trio.run(it.check, check_dir) if check_dir else trio.run(it.demo, seconds, seed, kill_at, keep)
+    _show(figures, as_json)
+    sys.exit(EXIT_WRONG if it.broken(figures) else 0)
+
+
+@main.command()
+@_SITE
+@_DATA
+@click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Seconds to wait for every lane.")
+@click.option("--drill", is_flag=True, help="Mark it as a drill. The lanes open all the same.")
+@_JSON
+def evacuate(site: Path, data: Path, timeout_s: float, drill: bool, as_json: bool) -> None:
+    """Open every lane now, without the server.  紧急疏散：不依赖服务器，立即打开全部通道。
+
+    Works while the server hangs. Exit code 0 only when every lane is sensed open.
+    """
+    from paifang.evacuate import evacuate as release
+
+    async def go() -> Any:
+        return await release(
+            sitefile, data / "keys", data, timeout_s=timeout_s, drill=drill, say=lambda line: click.echo(line, err=True)
+        )
+
+    sitefile = _load(site)
+    report = trio.run(go)
+    _show(msgspec.to_builtins(report), as_json)
+    sys.exit(0 if all(lane.sensed_open for lane in report.lanes) else EXIT_WRONG)
+
+
+# --- looking ------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@_SITE
+def check(site: Path) -> None:
+    """Validate a site file: every problem with file, line, key and what is allowed.  检查配置。"""
+    from paifang.check import check as examine
+
+    report = examine(site)
+    for line in report.lines():
+        click.echo(line)
+    if report.site is None:
+        sys.exit(EXIT_WRONG)
+    site_file = report.site
+    click.echo(
+        f"{site}: good; {len(site_file.zones)} zones, {len(site_file.lanes)} lanes, {len(site_file.products)} products"
+    )
+
+
+@main.command()
+@_SITE
+@_DATA
+@_JSON
+def audit(site: Path, data: Path, as_json: bool) -> None:
+    """Check the invariants on the live database; exit code 1 when one is broken.  核对不变量。"""
+    from storage.audit import audit as examine
+
+    sitefile = _load(site)
+
+    async def go() -> Any:
+        async with _database(sitefile, data) as dsn:
+            return await examine(dsn, sitefile.site.id)
+
+    report = _run(go)
+    if as_json:
+        _show(msgspec.to_builtins(report), True)
+    else:
+        broken = {name for name, _ in report.broken}
+        for name in report.checked:
+            click.echo(f"{'BROKEN' if name in broken else 'ok':7}{name}")
+        for name, detail in report.broken:
+            click.echo(f"{name}: {detail}")
+    sys.exit(EXIT_WRONG if report.broken else 0)
+
+
+@main.command()
+@_SITE
+@_DATA
+@click.option("--url", default="", help="Console channel; default from the site file.")
+@click.option("--user", required=True)
+@click.option("--watch", is_flag=True, help="Again every second.")
+@_JSON
+def inspect(site: Path, data: Path, url: str, user: str, watch: bool, as_json: bool) -> None:
+    """The live actor tree: state, mailbox, restarts, last error, over the console channel.
+
+    The password is read from PAIFANG_PASSWORD, or asked for.
+    """
+    from paifang.inspect import inspect_site
+
+    http = _load(site).http
+    address = url or f"ws://{http.host}:{http.port}/channel"
+    password = os.environ.get("PAIFANG_PASSWORD") or click.prompt("Password", hide_input=True)
+    _run(inspect_site, address, user, password, watch, as_json)
+
+
+@main.command()
+@click.argument("name", type=click.Choice(["runtime", "face"]))
+@click.option("--quick", is_flag=True, help="Seconds instead of a minute, and less exact.")
+@_JSON
+def bench(name: str, quick: bool, as_json: bool) -> None:
+    """Measure, beside a floor in the same run: figures in their units, and ratios that travel between machines."""
+    if name == "runtime":
+        from bench.runtime import run as measure
+    else:
+        from bench.face import run as measure
+    _show(measure(quick=quick), as_json)
+
+
+# --- keeping ------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--site", type=click.Path(path_type=Path), default=DEMO_SITE, help="The site file.")
+@_DATA
+def backup(file: Path, site: Path, data: Path) -> None:
+    """Write the database into FILE while the server runs or not. Keys are not in it: keep DATA/keys apart.  备份。"""
+    from storage.backup import backup as write
+
+    sitefile = _load(site)
+
+    async def go() -> None:
+        async with _database(sitefile, data) as dsn:
+            await write(dsn, file, progress=click.echo)
+
+    _run(go)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--site", type=click.Path(path_type=Path), default=DEMO_SITE, help="The site file.")
+@_DATA
+@click.option("--yes", is_flag=True, help="Do not ask before replacing what is there.")
+def restore(file: Path, site: Path, data: Path, yes: bool) -> None:
+    """Replace the database by what FILE holds. The server must be stopped.  恢复。"""
+    from storage.backup import restore as read
+
+    if not yes:
+        click.confirm(f"Replace everything in the database of {data} by {file}?", abort=True)
+    sitefile = _load(site)
+
+    async def go() -> None:
+        async with _database(sitefile, data) as dsn:
+            await read(file, dsn, progress=click.echo)
+
+    _run(go)
+
+
+@main.group()
+def keys() -> None:
+    """Secrets of a site: ticket and release signing, hashing of ids, encryption of personal data.  密钥。"""
+
+
+@keys.command("init")
+@_DATA
+def keys_init(data: Path) -> None:
+    """Make all keys, once. They stand in DATA/keys, readable by you alone: keep a copy in another place."""
+    from paifang.keys import KeyRing
+
+    _run(lambda: KeyRing.init(data / "keys"))
+    click.echo(f"keys made in {data / 'keys'}")
+
+
+@keys.command("rotate")
+@click.argument("kind", type=click.Choice(["ticket", "release", "data"]))
+@click.option("--activate", default="", metavar="ID", help="Let a pending release key sign from the next start on.")
+@_DATA
+def keys_rotate(kind: str, activate: str, data: Path) -> None:
+    """Add a new key; old ones go on verifying. A release key waits until its public part is on every lane."""
+    from paifang.keys import KeyRing
+
+    def go() -> str:
+        ring = KeyRing.load(data / "keys")
+        if activate:
+            ring.activate(activate)
+            return f"{activate} signs from the server's next start on"
+        return f"new {kind} key: {ring.rotate(kind)}; a running server uses it after its next start"
+
+    click.echo(_run(go))
+
+
+@keys.command("list")
+@_DATA
+@_JSON
+def keys_list(data: Path, as_json: bool) -> None:
+    """Every key with its use, file, age and public fingerprint; never a secret."""
+    from paifang.keys import KeyRing
+
+    infos = _run(lambda: KeyRing.load(data / "keys").list())
+    if as_json:
+        _show(msgspec.to_builtins(infos), True)
+        return
+    for info in infos:
+        click.echo(f"{info.kind:10}{info.id:12}{info.use:10}{info.fingerprint or '-':18}{info.file}")
+
+
+@main.group()
+def users() -> None:
+    """People who may log in.  用户。"""
+
+
+@users.command("add")
+@click.argument("name")
+@click.option("--role", required=True, help="cashier, gate_staff, operator, security, duty_manager")
+@click.option("--password-stdin", is_flag=True, help="Read the password from stdin instead of asking.")
+@_DATA
+def users_add(name: str, role: str, password_stdin: bool, data: Path) -> None:
+    """Add a user, or give one a new role and password. A running server knows it at once."""
+    from paifang.users import add_user
+
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\n")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    _run(lambda: add_user(data, name, role, password))
+    click.echo(f"{name}: {role}")
+
+
+@users.command("list")
+@_DATA
+def users_list(data: Path) -> None:
+    """Names and roles."""
+    from paifang.users import load_users
+
+    for user in _run(lambda: load_users(data)).values():
+        click.echo(f"{user.name:24}{user.role}")
+
+
+@users.command("remove")
+@click.argument("name")
+@_DATA
+def users_remove(name: str, data: Path) -> None:
+    """Remove a user; open sessions end within a minute."""
+    from paifang.users import remove_user
+
+    _run(lambda: remove_user(data, name))
+
+
+# --- helpers ------------------------------------------------------------------------------------------------------
+
+
+def _load(path: Path) -> SiteFile:
+    from paifang.check import SiteFileError, load
+
+    try:
+        return load(path)
+    except SiteFileError as exc:
+        click.echo(str(exc), err=True)
+        sys.exit(EXIT_USAGE)
+
+
+def _database(site: SiteFile, data: Path) -> Any:
+    """The site's database: somebody else's, the running server's embedded one, or the embedded one for this command."""
+    import contextlib
+
+    from storage.connection import parse_url
+    from storage.embedded import shared
+
+    if site.database.url:
+        return contextlib.nullcontext(parse_url(site.database.url))
+    return shared(data, progress=lambda text: click.echo(f"database: {text}", err=True))
+
+
+def _run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run a coroutine function or a plain one; what people can cure is one line on stderr, not a traceback."""
+    import inspect as signatures
+
+    from drivers.errors import DeviceError
+    from paifang.keys import KeysError
+    from paifang.users import UsersError
+    from storage.connection import BadUrl
+    from storage.embedded import EmbeddedError
+
+    cures: tuple[type[Exception], ...] = (KeysError, UsersError, EmbeddedError, BadUrl, DeviceError, *_more_cures())
+    try:
+        if signatures.iscoroutinefunction(function):
+            return trio.run(lambda: function(*args, **kwargs))
+        return function(*args, **kwargs)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except cures as exc:
+        click.echo(f"paifang: {exc}", err=True)
+        sys.exit(EXIT_WRONG)
+    except ExceptionGroup as group:
+        known, rest = group.split(cures)
+        if known is None or rest is not None:
+            raise
+        for line in sorted({str(each) for each in _leaves(known)}):
+            click.echo(f"paifang: {line}", err=True)
+        sys.exit(EXIT_WRONG)
+
+
+def _more_cures() -> tuple[type[Exception], ...]:
+    """Errors of modules that only some commands import: catching them must not cost the others their import."""
+    names = {"sim.run": "SimError", "storage.backup": "BackupError", "admin_ws.client": "ConsoleError"}
+    return tuple(getattr(sys.modules[module], name) for module, name in names.items() if module in sys.modules)
+
+
+def _leaves(group: BaseException) -> list[BaseException]:
+    if isinstance(group, BaseExceptionGroup):
+        return [leaf for each in group.exceptions for leaf in _leaves(each)]
+    return [group]
+
+
+def _show(value: Any, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(value, ensure_ascii=False))
+        return
+    from rich.pretty import pprint
+
+    pprint(value, expand_all=True)

@@ -1,0 +1,165 @@
+"""`paifang serve`: the site server as a process.
+
+The tree starts at once and without the database, so that lanes can be released from the first second; the embedded
+PostgreSQL starts beside it and is started again should it die.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+import trio
+
+from actors.evacuation.latch import LatchError, prepare_latch
+from core import Stop
+from paifang.keys import KeyRing
+from paifang.lag import measure_lag
+from paifang.site import SiteFile
+from paifang.users import add_user, load_users
+from paifang.wiring import BuiltSite, build
+from storage.connection import Dsn, parse_url
+from storage.embedded import Embedded, EmbeddedError
+
+STOP_WITHIN_S = 25.0  # of an orderly stop; then whatever is left is cancelled
+CONSOLE_UP_WITHIN_S = 30.0
+DEMO_USERS = {
+    "cashier": "cashier",
+    "operator": "operator",
+    "security1": "security",
+    "security2": "security",
+    "manager": "duty_manager",
+}
+DEMO_PASSWORD_VARIABLE = "PAIFANG_DEMO_PASSWORD"  # noqa: S105 - the name of a variable, not a password
+DATABASE_RETRY_S = 5.0
+
+Say = Callable[[str], None]
+log = structlog.get_logger(__name__)
+
+
+class ServeError(Exception):
+    """The server cannot start; the text says why and what to do."""
+
+
+async def serve(site: SiteFile, data: Path, *, demo_users: bool = False, say: Say = print) -> None:
+    """Run until SIGTERM or SIGINT. Raises ServeError, KeysError or UsersError before anything runs."""
+    started = trio.current_time()
+    keys = prepare(data, demo_users=demo_users, say=say)
+    database = _Database(site, data, say)
+    built = build(site, data, database.dsn, keys)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_on_signal, built, nursery.cancel_scope)
+        nursery.start_soon(database.keep)
+        nursery.start_soon(_announce, built, site, started, say)
+        nursery.start_soon(measure_lag, data / "loop_lag.json")
+        await built.root.run(built.root.address)
+        await database.stop()
+        nursery.cancel_scope.cancel()
+
+
+def prepare(data: Path, *, demo_users: bool, say: Say) -> KeyRing:
+    """Folder, keys, latch and users, so that a first start needs no other command."""
+    data.mkdir(parents=True, exist_ok=True)
+    keys_folder = data / "keys"
+    if keys_folder.exists():
+        keys = KeyRing.load(keys_folder)
+    else:
+        keys = KeyRing.init(keys_folder)
+        say(f"keys made in {keys_folder}: back them up apart from the database")
+    try:
+        prepare_latch(data / "evacuation.latch")
+    except LatchError as exc:  # a full disk must not keep a gate server from starting
+        say(f"WARNING: {exc}")
+    if demo_users:
+        password = os.environ.get(DEMO_PASSWORD_VARIABLE, "")
+        known = load_users(data)
+        for name, role in DEMO_USERS.items():
+            if name not in known:
+                add_user(data, name, role, password)
+    return keys
+
+
+class _Database:
+    """The embedded cluster, or somebody else's. `dsn` is None until the embedded one is up."""
+
+    def __init__(self, site: SiteFile, data: Path, say: Say) -> None:
+        self._say = say
+        self._dsn = parse_url(site.database.url) if site.database.url else None
+        self._embedded = None if site.database.url else Embedded(data, progress=lambda text: say(f"database: {text}"))
+
+    def dsn(self) -> Dsn | None:
+        return self._dsn
+
+    async def keep(self) -> None:
+        """Start the embedded cluster and keep it running. Its absence is a state, not an error."""
+        if self._embedded is None:
+            return
+        while True:
+            try:
+                await self._embedded.start()
+                self._dsn = self._embedded.dsn
+                await self._embedded.keep()
+            except EmbeddedError as exc:
+                self._say(f"database: {exc}; trying again in {DATABASE_RETRY_S:g} s")
+                await trio.sleep(DATABASE_RETRY_S)
+
+    async def stop(self) -> None:
+        if self._embedded is not None:
+            with trio.CancelScope(shield=True):  # bounded by the launcher's own limits
+                await self._embedded.stop()
+
+
+async def _announce(built: BuiltSite, site: SiteFile, started: float, say: Say) -> None:
+    """Say READY once the console listens; the lanes started before it."""
+    with trio.move_on_after(CONSOLE_UP_WITHIN_S):
+        while not built.web_is_up():
+            await trio.sleep(0.02)
+    took_s = trio.current_time() - started
+    say(f"READY http://{site.http.host}:{built.console.port} after {took_s:.1f} s, {len(built.lanes)} lanes")
+
+
+async def _stop_on_signal(built: BuiltSite, scope: trio.CancelScope) -> None:
+    """The first signal stops in order; the second one at once."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            if built.stopping:
+                scope.cancel()
+                return
+            built.stopping = True
+            log.info("stopping", signal=signal.Signals(number).name)
+            built.root.address.tell(Stop(), system=True)
+
+
+def configure_logs(level: str = "info") -> None:
+    """One line an event on stderr, JSON unless it is a terminal."""
+    import logging
+
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer()
+        if sys.stderr.isatty()
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+
+
+def say_line(text: str) -> None:
+    """To stdout, at once, with the time; a closed pipe is not our problem."""
+    with contextlib.suppress(BrokenPipeError):
+        prefix = "" if text.startswith("READY") else time.strftime("%H:%M:%S ")
+        print(prefix + text, flush=True)

@@ -1,0 +1,412 @@
+"""The composition root: from a site file, keys and a database to the tree of actors.
+
+The only place that knows concrete drivers, the concrete ledger and the concrete console at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from actors.accounts import EVACUATE, INSPECT, LANE_MODE, LANE_OPEN, RESTORE, SELL, VIEW, Accounts
+from actors.admission import Admission, decide
+from actors.admission._actor import CARD_HASH, TICKET_HASH
+from actors.counter import Counter
+from actors.desk import Desk
+from actors.evacuation import Evacuation
+from actors.gate import GateActor
+from actors.health import Health
+from actors.lane import BoardLane, LaneConfig, LaneParts, LinkLane
+from actors.link import LinkActor
+from actors.occupancy import Occupancy
+from actors.passes import Passes, Sealer
+from actors.printer import PrinterActor
+from actors.reader import ReaderActor
+from actors.sales import HolderSeal, Sales
+from actors.site import SiteTree, supervise
+from admin_ws.channel import Route
+from admin_ws.hub import HUB_MAILBOX_CAPACITY, Hub
+from admin_ws.server import Console
+from core import Address, Child, DeadLetters, Notice, Supervisor, inspect_tree
+from drivers.base import Driver, Gate, Printer
+from drivers.nng import SafetyServer, WorkServer
+from drivers.printer import SerialPrinter, TcpPrinter
+from drivers.scanner import QrScanner
+from drivers.turnstile import Board4Gate
+from paifang.faces import matcher
+from paifang.keys import KeyRing
+from paifang.site import Lane, SiteFile
+from paifang.users import load_users
+from protocols.console import (
+    GetPrintJobs,
+    GetTree,
+    ListProducts,
+    ManualOpen,
+    RearmLane,
+    RestoreRequest,
+    Sell,
+    SetMode,
+    Trigger,
+)
+from protocols.devicelink import Release, sign_release
+from protocols.escpos import TicketText
+from protocols.escpos import ticket as render_ticket
+from protocols.messages import LaneMode
+from protocols.ticketcode import ProductClass, TicketCode, Verifier, ceil_minute, floor_minute, sign, site_hash
+from storage.connection import Dsn
+from storage.interfaces import BookedTicket, ProductSetup, SiteSetup, ZoneSetup
+from storage.ledger import LEDGER_MAILBOX_CAPACITY, Ledger
+
+LANE_MAILBOX_CAPACITY = 512  # a flood of device events; scans are refused earlier by the lane's own state
+ADMISSION_MAILBOX_CAPACITY = 1024
+COUNTER_MAILBOX_CAPACITY = 1024
+HOLDER_CONTEXT = "holder-name"
+ZONE_BITS = 16  # zones that a ticket code can name
+
+log = structlog.get_logger(__name__)
+
+
+class BuiltSite:
+    """The tree, not yet running, with what the process around it needs to know."""
+
+    def __init__(self, root: Supervisor, console: Console, lanes: Mapping[str, Address], web: Address) -> None:
+        self.root = root
+        self.console = console
+        self.lanes = lanes
+        self._web = web
+        self.stopping = False
+
+    def web_is_up(self) -> bool:
+        """Whether the console's port is being listened on."""
+        return self._web.alive and self._web.state.startswith("listening")
+
+
+def site_setup(site: SiteFile) -> SiteSetup:
+    """The site as the ledger writes it down."""
+    return SiteSetup(
+        site=site.site.id,
+        name=site.site.name,
+        timezone=site.site.timezone,
+        business_day_start=site.site.business_day_start,
+        zones=[ZoneSetup(zone=zone.id, name=zone.name, limit=zone.limit) for zone in site.zones],
+        products=product_setups(site),
+    )
+
+
+def product_setups(site: SiteFile) -> list[ProductSetup]:
+    return [
+        ProductSetup(
+            product=product.id,
+            name_zh=product.name,
+            name_en=product.name_en or product.name,
+            product_class=product.class_,
+            price_cents=product.price_cents,
+            zones=list(product.zones),
+            pax=product.pax,
+            uses=product.uses,
+            days=product.days,
+            needs_face=product.needs_face,
+            min_gap_s=product.min_gap_s,
+        )
+        for product in site.products
+    ]
+
+
+def build(site: SiteFile, data: Path, dsn: Callable[[], Dsn | None], keys: KeyRing) -> BuiltSite:
+    """Everything of a site, wired. `dsn` is asked at each connection: None while the database is not known yet."""
+    builder = _Builder(site, data, dsn, keys)
+    return builder.build()
+
+
+class _Builder:
+    """Holds the addresses while the actors that need them are made."""
+
+    def __init__(self, site: SiteFile, data: Path, dsn: Callable[[], Dsn | None], keys: KeyRing) -> None:
+        self.site = site
+        self.data = data
+        self.dsn = dsn
+        self.keys = keys
+        self.dead_letters = DeadLetters()
+        self.hub = self.address("consoles", HUB_MAILBOX_CAPACITY)
+        self.ledger = self.address("ledger", LEDGER_MAILBOX_CAPACITY)
+        self.admission = self.address("admission", ADMISSION_MAILBOX_CAPACITY)
+        self.occupancy = self.address("occupancy", 512)
+        self.passes = self.address("passes", 128)
+        self.accounts = self.address("accounts", 128)
+        self.sales = self.address("sales", 256)
+        self.desk = self.address("desk", 128)
+        self.health = self.address("health", 64)
+        self.evacuation = self.address("evacuation", 1024)
+        self.link = self.address("link", 512)
+        self.web = self.address("web", 16)
+        self.lanes = {lane.id: self.address(f"lane/{lane.id}", LANE_MAILBOX_CAPACITY) for lane in site.lanes}
+        self.printers = {printer.id: self.address(f"printer/{printer.id}", 512) for printer in site.printers}
+        self.root: Supervisor | None = None
+
+    def address(self, name: str, capacity: int) -> Address:
+        return Address(name, capacity=capacity, dead_letters=self.dead_letters)
+
+    def build(self) -> BuiltSite:
+        console = self._console()
+        tree = SiteTree(
+            evacuation=Child(self.evacuation, self._evacuation().run),
+            link=self._link(),
+            devices=[*self._lane_children(), *self._printer_children()],
+            business=self._business(console),
+        )
+        self.root = supervise(tree, dead_letters=self.dead_letters, hook=_log_notice)
+        return BuiltSite(self.root, console, self.lanes, self.web)
+
+    # --- safety -----------------------------------------------------------------------------------------------
+
+    def _evacuation(self) -> Evacuation:
+        key_id, key = self.keys.release_signer
+        site_id = self.site.site.id
+
+        def sign_incident(incident: int, drill: bool) -> Release:
+            return sign_release(key, key_id, site=site_id, incident=incident, drill=drill)
+
+        return Evacuation(
+            lanes=self.lanes,
+            link_address=self.link,
+            hub=self.hub,
+            ledger=self.ledger,
+            sign=sign_incident,
+            latch=self.data / "evacuation.latch",
+        )
+
+    def _link(self) -> Child:
+        addresses = self.site.link
+        devices = {lane.device: (lane.id, self.lanes[lane.id]) for lane in self.site.lanes if lane.device is not None}
+        actor = LinkActor(
+            site=self.site.site.id,
+            lanes=devices,
+            hub=self.hub,
+            make_work=lambda handler: WorkServer(addresses.work, addresses.wake, handler),
+            make_safety=lambda on_request: SafetyServer(addresses.release, addresses.safety, on_request),
+        )
+        return Child(self.link, actor.run)
+
+    def _lane_children(self) -> list[Child]:
+        children: list[Child] = []
+        parts = LaneParts(
+            admission=self.admission,
+            books=self.ledger,
+            evacuation=self.evacuation,
+            occupancy=self.occupancy,
+            hub=self.hub,
+        )
+        for lane in self.site.lanes:
+            address = self.lanes[lane.id]
+            if lane.board is None:
+                children.append(Child(address, LinkLane(lane_config(lane), parts, self.link).run))
+                continue
+            gate_name = f"gate/{lane.id}"
+            gate_address = self.address(gate_name, 64)
+            counter_address = self.address(f"counter/{lane.id}", COUNTER_MAILBOX_CAPACITY)
+            counter = Counter(lane.id, lane_config(lane).device, self.ledger, address)
+            board: Gate = Board4Gate(self._path(lane.board.path), lane.board.baud, lane.board.address)
+            children.append(Child(counter_address, counter.run))
+            children.append(Child(address, BoardLane(lane_config(lane), parts, gate_address, counter_address).run))
+            children.append(Child(gate_address, GateActor(gate_name, board, address, lane.id, self.hub).run))
+            for number, reader in enumerate(lane.readers, 1):
+                name = f"reader/{lane.id}/{number}"
+                scanner: Driver = QrScanner(self._path(reader.path), reader.baud)
+                children.append(
+                    Child(self.address(name, 16), ReaderActor(name, scanner, address, lane.id, self.hub).run)
+                )
+        return children
+
+    def _printer_children(self) -> list[Child]:
+        children = []
+        for printer in self.site.printers:
+            driver: Printer
+            if printer.host:
+                driver = TcpPrinter(printer.host, printer.port)
+            else:
+                driver = SerialPrinter(self._path(printer.path), printer.baud)
+            actor = PrinterActor(printer.id, driver, ledger=self.ledger, hub=self.hub)
+            children.append(Child(self.printers[printer.id], actor.run))
+        return children
+
+    def _path(self, path: str) -> str:
+        return str(self.data / path)  # an absolute path stays what it is
+
+    # --- business ---------------------------------------------------------------------------------------------
+
+    def _business(self, console: Console) -> list[Child]:
+        site = self.site
+        hub = Hub(site=site.site.id, site_name=site.site.name)
+        ledger = Ledger(
+            site_setup(site),
+            self.dsn,
+            decide=decide,
+            hash_ticket=lambda ticket: self.keys.hash_id(TICKET_HASH, str(ticket)),
+            on_zones=self.occupancy,
+            on_state=self.health,
+        )
+        verifier = Verifier(self.keys.ticket_verifiers, site.site.id)
+        admission = Admission(verify=verifier.verify, hash_id=self.keys.hash_id, ledger=self.ledger, passes=self.passes)
+        passes = Passes(
+            matcher=matcher(site.face),
+            sealer=Sealer(
+                seal=lambda data, context: self.keys.seal(data, context.decode()),
+                open=lambda data, context: self.keys.open(data, context.decode()),
+            ),
+            ledger=self.ledger,
+        )
+        occupancy = Occupancy(names={zone.id: zone.name for zone in site.zones}, hub=self.hub)
+        accounts = Accounts(load_users=lambda: load_users(self.data), hub=self.hub, ledger=self.ledger)
+        desk = Desk(lanes=self.lanes, ledger=self.ledger, inspect=self._inspect)
+        return [
+            Child(self.hub, hub.run),
+            Child(self.health, Health(hub=self.hub).run),
+            Child(self.accounts, accounts.run),
+            Child(self.web, console.run),
+            Child(self.occupancy, occupancy.run),
+            Child(self.ledger, ledger.run, shutdown_s=10.0),
+            Child(self.admission, admission.run),
+            Child(self.passes, passes.run),
+            Child(self.sales, self._sales().run),
+            Child(self.desk, desk.run),
+        ]
+
+    def _sales(self) -> Sales:
+        return Sales(
+            products=product_setups(self.site),
+            timezone=self.site.site.timezone,
+            sign=ticket_signer(self.site, self.keys),
+            render=ticket_renderer(self.site),
+            holder=HolderSeal(
+                hash_card=lambda card: self.keys.hash_id(CARD_HASH, card),
+                seal_name=lambda name: self.keys.seal(name.encode(), HOLDER_CONTEXT),
+            ),
+            ledger=self.ledger,
+            passes=self.passes,
+            printers=self.printers,
+            hub=self.hub,
+        )
+
+    def _console(self) -> Console:
+        return Console(
+            host=self.site.http.host,
+            port=self.site.http.port,
+            hub=self.hub,
+            accounts=self.accounts,
+            routes=self._routes(),
+            site_id=self.site.site.id,
+            site_name=self.site.site.name,
+            view_permission=VIEW,
+        )
+
+    def _routes(self) -> list[Route]:
+        """Method, params, who answers, who may, and how long the page waits."""
+        table: list[tuple[str, Any, Address, str, float]] = [
+            ("evacuation.restore", RestoreRequest, self.evacuation, RESTORE, 3.0),
+            ("lane.rearm", RearmLane, self.evacuation, RESTORE, 3.0),
+            ("lane.set_mode", SetMode, self.desk, LANE_MODE, 3.0),
+            ("lane.open", ManualOpen, self.desk, LANE_OPEN, 3.0),
+            ("sales.products", ListProducts, self.sales, SELL, 3.0),
+            ("sales.sell", Sell, self.sales, SELL, 20.0),
+            ("sales.print_jobs", GetPrintJobs, self.sales, SELL, 6.0),
+            ("site.inspect", GetTree, self.desk, INSPECT, 3.0),
+        ]
+        trigger = Route(
+            method="evacuation.trigger",
+            params=Trigger,
+            address=self.evacuation,
+            permission=EVACUATE,
+            timeout_s=2.0,
+            system=True,
+        )
+        return [
+            trigger,
+            *(
+                Route(method=method, params=params, address=address, permission=permission, timeout_s=timeout_s)
+                for method, params, address, permission, timeout_s in table
+            ),
+        ]
+
+    def _inspect(self) -> Any:
+        assert self.root is not None
+        return inspect_tree(self.root)
+
+
+def lane_config(lane: Lane) -> LaneConfig:
+    return LaneConfig(
+        lane=lane.id,
+        name=lane.name,
+        entrance=lane.entrance,
+        kind=lane.kind,
+        from_zone=lane.from_zone,
+        to_zone=lane.to_zone,
+        mode=LaneMode(lane.mode),
+        max_group=lane.max_group,
+        grant_ttl_s=lane.grant_ttl_s,
+        device=lane.device or f"gate/{lane.id}",
+    )
+
+
+def ticket_signer(site: SiteFile, keys: KeyRing) -> Callable[[BookedTicket], str]:
+    """Turns a booked ticket into the text of its code."""
+    bits = {zone.id: 1 << bit for bit, zone in enumerate(site.zones[:ZONE_BITS])}
+    classes = {each.word: each for each in ProductClass}
+    site_bytes = site_hash(site.site.id)
+
+    def sign_ticket(ticket: BookedTicket) -> str:
+        key_id, key = keys.ticket_signer
+        code = TicketCode(
+            key_id=key_id,
+            site=site_bytes,
+            ticket=ticket.ticket,
+            valid_from=floor_minute(ticket.valid_from),
+            valid_to=ceil_minute(ticket.valid_to),
+            pax=ticket.pax,
+            product_class=classes[ticket.product_class],
+            zones=sum(bits.get(zone, 0) for zone in ticket.zones),
+        )
+        return sign(code, key)
+
+    return sign_ticket
+
+
+def ticket_renderer(site: SiteFile) -> Callable[[BookedTicket, str, int], bytes]:
+    """Turns a booked ticket, its code and its order into ESC/POS bytes."""
+    zone = ZoneInfo(site.site.timezone)
+
+    def when(at: float) -> str:
+        return datetime.fromtimestamp(at, zone).strftime("%Y-%m-%d %H:%M")
+
+    def render(ticket: BookedTicket, code: str, order: int) -> bytes:
+        return render_ticket(
+            TicketText(
+                site_zh=site.site.name,
+                site_en=site.site.name_en,
+                product_zh=ticket.product_name_zh,
+                product_en=ticket.product_name_en,
+                price_cents=ticket.price_cents,
+                pax=ticket.pax,
+                valid_from=when(ticket.valid_from),
+                valid_to=when(ticket.valid_to),
+                order=str(order or ""),
+                code=code,
+            )
+        )
+
+    return render
+
+
+def _log_notice(notice: Notice) -> None:
+    log.warning(
+        "actor",
+        supervisor=notice.supervisor,
+        child=notice.child,
+        kind=str(notice.kind),
+        error=repr(notice.error) if notice.error is not None else "",
+        delay_s=round(notice.delay_s, 2),
+    )
