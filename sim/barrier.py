@@ -130,7 +130,7 @@ class SimBarrier:
     # --- what visitors do -----------------------------------------------------------------------------------------
 
     def passable(self, direction: Direction) -> bool:
-        """Whether somebody who waits for his turn in `direction` would walk now. Nobody goes in where all must get out."""
+        """Whether somebody who waits for his turn would walk now. Nobody goes in where everybody must get out."""
         if self.sensed is Sensed.RELEASED:
             return direction is Direction.EXIT
         return self.sensed is Sensed.OPEN and self.facing is direction and self._credits[direction] > 0

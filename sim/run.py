@@ -13,6 +13,7 @@ import msgspec
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from paifang import photographs
 from paifang.check import load
 from paifang.keys import KeysError, public_release_keys
 from paifang.site import SiteFile
@@ -24,7 +25,7 @@ from sim.truth import Truth
 from sim.visitors import Crowd
 from sim.window import Desk, SalesWindow
 
-PASSWORD_VARIABLE = "PAIFANG_DEMO_PASSWORD"
+ENVIRONMENT_VARIABLE = "PAIFANG_DEMO_PASSWORD"
 KEYS_LIMIT_S = 120.0  # the server makes the keys at its first start; wait this long for them
 KEYS_LOOK_S = 0.2
 TALLY_S = 30.0  # how often the tally is said
@@ -46,7 +47,7 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True):
     cashier: str = "cashier"
     security: tuple[str, str] = ("security1", "security2")
     password: str = ""  # empty: from the environment
-    photos: Path | None = None  # folder of photographs, one folder a person; None: no cards with faces
+    photos: Path | None = None  # folder that photographs are fetched into; None: no cards with faces
     lost_replies: float = 0.0  # share of the boards' answers that get lost on the way
     timing: Timing = DEFAULT_TIMING
 
@@ -62,9 +63,9 @@ async def run_sim(
     `say` gets a line for people now and then; all of them begin with `simulator:`.  Raises SimError.
     """
     site = sitefile if isinstance(sitefile, SiteFile) else load(sitefile)
-    password = options.password or os.environ.get(PASSWORD_VARIABLE, "")
+    password = options.password or os.environ.get(ENVIRONMENT_VARIABLE, "")
     if not password:
-        raise SimError(f"the simulated cashier has no password: set {PASSWORD_VARIABLE}")
+        raise SimError(f"the simulated cashier has no password: set {ENVIRONMENT_VARIABLE}")
     if options.script not in ("", "demo"):
         raise SimError(f"there is no script {options.script!r}; there is demo")
 
@@ -100,7 +101,7 @@ async def run_sim(
                     truth,
                     seconds=options.seconds or 30.0,
                     seed=options.seed,
-                    faces=None if options.photos is None else await _faces(options.photos),
+                    faces=None if options.photos is None else await _faces(options.photos, told),
                     say=told,
                 )
                 await script.run()
@@ -161,18 +162,13 @@ async def _release_keys(folder: Path) -> dict[str, Ed25519PublicKey]:
     )
 
 
-async def _faces(folder: Path) -> Faces:
-    """Photographs in `folder/<person>/*`, sorted by name."""
-
-    def read() -> Faces:
-        people = {
-            person.name: sorted(path for path in person.iterdir() if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
-            for person in sorted(folder.iterdir())
-            if person.is_dir()
-        }
-        return Faces({name: paths for name, paths in people.items() if paths})
-
-    return await trio.to_thread.run_sync(read)
+async def _faces(folder: Path, say: Callable[[str], None]) -> Faces:
+    """Photographs of people, fetched unless they are there. Raises SimError."""
+    try:
+        people = await trio.to_thread.run_sync(photographs.ensure, folder, say)
+    except photographs.PhotographsError as exc:
+        raise SimError(str(exc)) from exc
+    return Faces(people)
 
 
 def _tomorrow(site: SiteFile) -> str:

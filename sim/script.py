@@ -36,6 +36,7 @@ READY_S = 60.0  # the server may be restarting, and its database recovering
 GROUPS = 2
 MUSEUM_SINGLES = 10
 LEAVE_MUSEUM = 3
+OWN_PHOTO = 1  # the card is made with the first photograph of its holder, and used with another one if there is one
 FACE_PATIENCE_S = 8.0
 FACE_GAP_S = 1.2  # more than the product's `min_gap_s`
 RELEASE_S = 5.0
@@ -82,10 +83,12 @@ class DemoScript:
         self._seed = seed
         self._faces = faces
         self._say = say
+        self._after: list[SoldTicket] = []  # for those who come in after the evacuation
 
     async def run(self) -> None:
         """All phases, in order."""
         await self._ready()
+        tickets = await self._sell_groups()
         start = trio.current_time()
         async with trio.open_nursery() as traffic:
             self._phase("admit", "tickets are sold and used, rightly and wrongly")
@@ -99,7 +102,6 @@ class DemoScript:
                 leaving=LEAVING,
             )
             traffic.start_soon(self._crowd.run, plans)
-            tickets = await self._sell_groups()
             async with trio.open_nursery() as groups:
                 wide = [lane for lane in self._crowd.public_lanes() if lane.lane in ("n4", "g4")]
                 for ticket, lane in zip(tickets["group-20"], wide, strict=False):
@@ -123,12 +125,14 @@ class DemoScript:
         self._phase("done", "")
 
     async def _ready(self) -> None:
-        """Until the server is there: logged in, every line open, every gate welcomed."""
+        """Until the server is there: logged in, every line open, every gate welcomed, and a ticket can be sold."""
         await self._window.desk.connected(READY_S)
         for desk in self._security:
             await desk.connected(READY_S)
         await self._site.wired(READY_S)
         await self._site.linked(READY_S)
+        sold = await self._window.sell([SellLine(product="adult", quantity=1)])
+        self._after += sold.tickets
 
     async def _sell_groups(self) -> dict[str, list[SoldTicket]]:
         """Everything that the later phases need, in a few orders."""
@@ -136,13 +140,13 @@ class DemoScript:
             SellLine(product="group-20", quantity=GROUPS),
             SellLine(product="museum-group", quantity=GROUPS),
             SellLine(product="museum", quantity=MUSEUM_SINGLES),
-            SellLine(product="adult", quantity=1 + AFTER_VISITORS),
+            SellLine(product="adult", quantity=1),
         ]
         sold = await self._window.sell(lines, printed=True)
         tickets: dict[str, list[SoldTicket]] = {}
         for ticket in sold.tickets:
             tickets.setdefault(ticket.product, []).append(ticket)
-        self._same, *self._after = tickets["adult"]
+        (self._same,) = tickets["adult"]
         return tickets
 
     async def _group(self, lane: SimLane, ticket: SoldTicket) -> None:
@@ -220,7 +224,7 @@ class DemoScript:
             sold = await self._window.sell(
                 [SellLine(product="annual", quantity=1, card=card, holder=holder, photo=photo)]
             )
-            own = await trio.Path(people[holder][-1]).read_bytes()
+            own = await trio.Path(people[holder][OWN_PHOTO % len(people[holder])]).read_bytes()
             foreign = await trio.Path(people[other][0]).read_bytes()
             ticket = sold.tickets[0].ticket
             await self._card(lanes[0], card, foreign, ticket, "face_other")
@@ -265,7 +269,7 @@ class DemoScript:
         self._phase("after", "the lanes work again")
         lanes = self._crowd.public_lanes()
         async with trio.open_nursery() as nursery:
-            for number, ticket in enumerate(self._after):
+            for number, ticket in enumerate(self._after[:AFTER_VISITORS]):
                 lane = lanes[number * 3 % len(lanes)]
 
                 async def come(lane: SimLane = lane, ticket: SoldTicket = ticket, number: int = number) -> None:
