@@ -21,7 +21,8 @@ def processes_in(folder: Path) -> list[int]:
         wanted = folder.stat()
     except FileNotFoundError:
         return []
-    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit() and _lives_in(int(name), wanted))
+    names = os.listdir("/proc")  # noqa: PTH208 - a path object per process is ten times as slow
+    return sorted(int(name) for name in names if name.isdigit() and _lives_in(int(name), wanted))
 
 
 def _lives_in(pid: int, wanted: os.stat_result) -> bool:
@@ -49,7 +50,7 @@ def send(pid: int, folder: Path, number: signal.Signals) -> None:
 async def wait_empty(folder: Path, limit_s: float) -> bool:
     """Wait until no process lives in the folder; False when some still do after `limit_s` seconds."""
     with trio.move_on_after(limit_s):
-        while processes_in(folder):
+        while processes_in(folder):  # noqa: ASYNC110 - no event tells of it
             await trio.sleep(POLL_S)
         return True
     return not processes_in(folder)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -154,7 +155,7 @@ class Embedded:
             stack.callback(os.close, log)
             # Not trio.run_process: that starts the child from a worker thread, and PostgreSQL would be told to stop
             # when the idle worker ends ten seconds later.
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220
                 self._as_account(account, signal.SIGINT, programs / "postgres", *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -173,7 +174,7 @@ class Embedded:
                 await self._end(self._process.pid)
                 # reaped on its own or killed: either way it is over, and waiting is a formality
                 with trio.move_on_after(KILL_LIMIT_S):
-                    while self._process.poll() is None:
+                    while self._process.poll() is None:  # noqa: ASYNC110 - no event tells of it
                         await trio.sleep(POLL_S)
                 self._process = None
             if self._short_dir is not None:
@@ -314,12 +315,13 @@ class Embedded:
 
     def _check_version(self, programs: Path) -> None:
         made_by = (self.cluster / "PG_VERSION").read_text().strip()
-        reply = subprocess.run([programs / "postgres", "--version"], capture_output=True, text=True, check=True, timeout=10)
+        words = [str(programs / "postgres"), "--version"]
+        reply = subprocess.run(words, capture_output=True, text=True, check=True, timeout=10)
         ours = reply.stdout.split()[-1]
         if ours.split(".")[0] != made_by:
             raise EmbeddedError(
-                f"{self.cluster} was made by PostgreSQL {made_by}, and this is {ours}: take a backup with the version of "
-                "Paifang that made it and restore it into a new data folder"
+                f"{self.cluster} was made by PostgreSQL {made_by}, and this is {ours}: take a backup with the version "
+                "of Paifang that made it and restore it into a new data folder"
             )
 
     def _make_socket_dir(self, account: Account) -> None:
@@ -328,7 +330,7 @@ class Embedded:
         name = f".s.PGSQL.{DEFAULT_PORT}"
         if len(os.fsencode(chosen / name)) > SOCKET_PATH_LIMIT:
             if self._short_dir is None:
-                self._short_dir = Path(tempfile.mkdtemp(prefix="paifang-", dir="/tmp"))  # noqa: S108 - private, random
+                self._short_dir = Path(tempfile.mkdtemp(prefix="paifang-", dir="/tmp"))
             chosen = self._short_dir
             self._progress(f"{self.data_dir} is too long a path for a socket; the socket is in {chosen}")
         else:
@@ -406,12 +408,24 @@ async def embedded(
 @asynccontextmanager
 async def shared(data_dir: Path, *, progress: Progress | None = None) -> AsyncIterator[Dsn]:
     """The database of a data folder: that of the running server if there is one, otherwise started for this block."""
+    server = Embedded(data_dir, progress=progress)
     try:
-        async with embedded(data_dir, progress=progress) as server:
-            yield server.dsn
+        await server.start()
     except FolderBusy:
+        yield _running(data_dir)
+        return
+    try:
+        yield server.dsn
+    finally:
+        await server.stop()
+
+
+def _running(data_dir: Path) -> Dsn:
+    try:
         socket_dir = (data_dir.absolute() / "pg.socket").read_text().strip()
-        yield Dsn(host=socket_dir, user=USER, database=DATABASE)
+    except OSError as exc:
+        raise EmbeddedError(f"the server that uses {data_dir} has not started its PostgreSQL yet") from exc
+    return Dsn(host=socket_dir, user=USER, database=DATABASE)
 
 
 def program(name: str) -> Path:
@@ -436,8 +450,6 @@ def _environment() -> dict[str, str]:
 
 
 def _account_name() -> str:
-    import pwd
-
     return pwd.getpwuid(os.geteuid()).pw_name
 
 

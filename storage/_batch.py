@@ -1,0 +1,206 @@
+"""One batch, one transaction: load what it touches, decide in memory, write, commit.
+
+The module speaks asyncio (asyncpg does); the ledger crosses over once per batch, because each crossing costs as much
+as a query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import time
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import structlog
+
+from protocols.messages import Base, Ended, Passed
+from storage._books import Books
+from storage._gate import GATE_OPS, Sweep, load_books, write_books
+from storage._questions import QUESTIONS, answer, business_day_start
+from storage._records import EMPTY_CHAIN, AuditHead, Records
+from storage._rows import Rows
+from storage._sales import SALES_OPS, Sales, Shop
+from storage.interfaces import (
+    AuditEntry,
+    Calibrate,
+    CounterBaseline,
+    DecideRule,
+    GrantOp,
+    IncidentNote,
+    LedgerRefused,
+    OpenCase,
+    PrintJobState,
+    RefusedScan,
+    SaleOp,
+    ZoneCount,
+)
+from storage.queries import load
+
+# The operation is wrong and stays wrong; everything else that PostgreSQL says is about its own health.
+POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.exceptions.UniqueViolationError)
+UNANSWERED = (RefusedScan, OpenCase, PrintJobState, AuditEntry, IncidentNote)
+KNOWN = (*GATE_OPS, *SALES_OPS, *QUESTIONS, OpenCase, AuditEntry, IncidentNote, Sweep)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Site:
+    """What every batch of a site shares: its rules, and where its two chains stand."""
+
+    site: str
+    decide: DecideRule
+    shop: Shop
+    timezone: ZoneInfo
+    day_start: time
+    clock: Callable[[], float]
+    new_id: Callable[[], int]
+    ledger_seq: int = 0
+    audit: AuditHead = EMPTY_CHAIN
+
+    def next_seq(self) -> int:
+        """Gaps are harmless: a batch that is rolled back leaves one."""
+        self.ledger_seq += 1
+        return self.ledger_seq
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A batch under way. After a lost connection `committing` and `xid` say what must be found out."""
+
+    ops: list[Base]
+    answers: list[Any] = field(default_factory=list)  # a value, or an exception to answer with
+    zones: list[ZoneCount] = field(default_factory=list)
+    xid: str = ""
+    committing: bool = False
+    audit: AuditHead = EMPTY_CHAIN
+    one_by_one: bool = False
+
+
+async def transact(connection: asyncpg.Connection, site: Site, attempt: Attempt) -> None:
+    """Carry out the batch. After this every operation has its answer and all of it is on disk.
+
+    Raises whatever asyncpg raises when the database fails, never for what is wrong with an operation.
+    """
+    await connection.execute("begin")
+    attempt.audit = site.audit
+    try:
+        attempt.answers = await _book(connection, site, attempt, attempt.ops)
+        await _commit(connection, attempt)
+    except POISON as exc:
+        attempt.committing = False
+        await connection.execute("rollback")
+        if len(attempt.ops) == 1:
+            log.warning("operation refused by the database", op=type(attempt.ops[0]).__name__, reason=str(exc))
+        await _one_by_one(connection, site, attempt)
+    site.audit = attempt.audit
+
+
+async def _one_by_one(connection: asyncpg.Connection, site: Site, attempt: Attempt) -> None:
+    """The batch failed as a whole: each operation under its own savepoint, so that one bad one harms nobody."""
+    attempt.one_by_one = True
+    attempt.answers, attempt.zones = [], []
+    await connection.execute("begin")
+    attempt.audit = site.audit
+    for op in attempt.ops:
+        before = attempt.audit
+        await connection.execute("savepoint one")
+        try:
+            answers = await _book(connection, site, attempt, [op])
+            await connection.execute("set constraints all immediate")
+            await connection.execute("set constraints all deferred")
+        except POISON as exc:
+            await connection.execute("rollback to one")
+            attempt.audit = before
+            refused = LedgerRefused(_reason(exc))
+            refused.__cause__ = exc
+            answers = [refused]
+            if isinstance(op, UNANSWERED):
+                await _book(connection, site, attempt, [_refused_case(op, _reason(exc), site.clock())])
+        await connection.execute("release one")
+        attempt.answers += answers
+    await _commit(connection, attempt)
+
+
+async def _commit(connection: asyncpg.Connection, attempt: Attempt) -> None:
+    if not attempt.xid:
+        attempt.xid = await connection.fetchval("select coalesce(pg_current_xact_id_if_assigned()::text, '')")
+    attempt.committing = True
+    await connection.execute("commit")
+
+
+async def _book(connection: asyncpg.Connection, site: Site, attempt: Attempt, ops: Sequence[Base]) -> list[Any]:
+    now = site.clock()
+    records = Records(site.site, now, attempt.audit)
+    books = Books(Rows(site.site, load("gate")), records, site.decide, now, site.new_id, site.next_seq)
+    sales = Sales(site.site, site.shop, now, site.new_id)
+    gate_ops = [op for op in ops if isinstance(op, (*GATE_OPS, Sweep))]
+    if gate_ops:
+        attempt.xid = await load_books(connection, site.site, books, gate_ops) or attempt.xid
+    if any(isinstance(op, SALES_OPS) for op in ops):
+        await sales.load(connection, ops)
+    answers = [_apply(op, books, sales, records) for op in ops]
+    zones = await write_books(connection, site.site, books)
+    if zones:
+        attempt.zones = zones
+    await sales.write(connection)
+    await records.write(connection)
+    attempt.audit = records.audit
+    for place, op in enumerate(ops):
+        if isinstance(op, QUESTIONS):
+            day_start = business_day_start(now, site.timezone, site.day_start)
+            answers[place] = await answer(connection, site.site, op, day_start)
+    return answers
+
+
+def _apply(op: Base, books: Books, sales: Sales, records: Records) -> Any:
+    """Move the books. A refusal, or a rule that fails, is this operation's answer and nobody else's trouble."""
+    try:
+        match op:
+            case GrantOp():
+                return books.grant(op)
+            case Passed():
+                return books.passed(op)
+            case Ended():
+                return books.ended(op)
+            case Calibrate():
+                return books.calibrate(op)
+            case CounterBaseline():
+                return books.baseline(op)
+            case RefusedScan():
+                return books.refused(op)
+            case SaleOp():
+                return sales.sale(op)
+            case PrintJobState():
+                return sales.print_job(op)
+            case OpenCase():
+                return records.open_case(op)
+            case AuditEntry():
+                return records.entry(op)
+            case IncidentNote():
+                return records.note(op)
+            case _:
+                return None  # a question, answered after the writes
+    except LedgerRefused as exc:
+        refused = exc
+    except Exception as exc:
+        log.exception("an operation failed", op=type(op).__name__)
+        refused = LedgerRefused(f"{type(op).__name__} failed: {type(exc).__name__}")
+        refused.__cause__ = exc
+    if isinstance(op, UNANSWERED):
+        records.open_case(_refused_case(op, str(refused), books.now))
+    return refused
+
+
+def _refused_case(op: Base, reason: str, now: float) -> OpenCase:
+    """Nobody waits for the answer to such an operation, so that its refusal must wait for somebody."""
+    name = type(op).__name__
+    detail = f"{name} could not be written: {reason}"
+    return OpenCase(key=f"refused:{name}:{now:.6f}", kind="refused", lane="", severity="alarm", detail=detail, at=now)
+
+
+def _reason(exc: BaseException) -> str:
+    constraint = getattr(exc, "constraint_name", None)
+    return f"refused by the constraint {constraint}" if constraint else f"refused by the database: {exc}"

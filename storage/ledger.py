@@ -1,0 +1,543 @@
+"""The ledger: an actor with one PostgreSQL connection that commits in groups.
+
+Whatever queued while the last commit ran goes into the next one.  An answer is told only when it is on disk:
+
+* A batch is never cancelled inside its transaction; it is bounded instead, and a connection that is too slow is cut.
+* One writer per site: an advisory lock held by the session.  A new session gets it only when the last one has ended,
+  so what a lost COMMIT came to is certain by then, and is looked up by its transaction id before anybody is answered.
+* A database that is down or hung: everybody waiting is told `LedgerUnavailable`, and the ledger connects again, with
+  growing pauses, for ever.
+
+Run it as a child of a supervisor: `Child(address, ledger.run)`.  It opens its own asyncio loop; nothing else of the
+program knows of one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+from datetime import time as clock_time
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import msgspec
+import structlog
+import trio
+import trio_asyncio
+from trio_asyncio import aio_as_trio
+
+from core import ActorError, Address, Envelope, Stop
+from protocols.messages import new_id
+from storage._batch import KNOWN, Attempt, Site, transact
+from storage._gate import Sweep
+from storage._records import EMPTY_CHAIN, AuditHead
+from storage._sales import HashId, Offer, Shop
+from storage.connection import Dsn
+from storage.interfaces import (
+    DecideRule,
+    LedgerError,
+    LedgerRefused,
+    LedgerState,
+    LedgerUnavailable,
+    SiteSetup,
+    ZoneCount,
+    ZonesChanged,
+    ZoneSetup,
+)
+from storage.migrate import MigrationError, migrate
+from storage.queries import load
+
+BATCH_LIMIT = 256  # operations in one transaction
+PENDING_LIMIT = 1024  # operations waiting for the next ones; beyond it the mailbox fills and refuses
+BATCH_TIMEOUT_S = 3.0  # a batch that takes longer is a hung database
+STATEMENT_TIMEOUT_MS = 2500  # the same, as the server sees it
+LOCK_TIMEOUT_MS = 2000
+CONNECT_TIMEOUT_S = 3.0
+SETUP_TIMEOUT_S = 60.0  # migrations included
+LOCK_PATIENCE_S = 2.0  # for an earlier session of ours to end
+DOUBT_LIMIT_S = 10.0  # how long those wait whose COMMIT got no answer
+RETRY_LIMIT_S = 1.5  # how long those wait whose transaction certainly did not happen
+BACKOFF_S = (0.05, 5.0)  # first and longest pause between two attempts to connect
+SWEEP_EVERY_S = 1.0  # grants past their ttl; also notices a hung database when nothing else happens
+SETTINGS_EVERY_S = 30.0
+SYNCHRONOUS = ("on", "local", "remote_write", "remote_apply")
+
+log = structlog.get_logger(__name__)
+
+
+class LedgerStatistics(msgspec.Struct, frozen=True):
+    """Since the start of the process."""
+
+    available: bool
+    durable: bool
+    batches: int
+    operations: int
+    one_by_one: int  # batches that were taken apart because of a bad operation
+    refused: int
+    unavailable: int  # operations answered with LedgerUnavailable
+    connects: int
+    lost: int  # connections lost inside a batch
+    doubtful: int  # of these, while COMMIT was under way
+    pending: int
+
+
+class Ledger:
+    """The writer of one site.
+
+    Args:
+        setup: what the site is; written down whenever the ledger connects.
+        dsn: the database; a function is asked anew at each connection.
+        decide: the pure rule that permits or refuses.
+        hash_id: (kind, value) -> keyed hash, at least 16 bytes; the value of kind `code` is the ticket id in decimal.
+        on_zones: told `ZonesChanged` after each commit that moved somebody, and after each connect.
+        on_state: told `LedgerState` at each change.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        setup: SiteSetup,
+        dsn: Dsn | Callable[[], Dsn],
+        decide: DecideRule,
+        *,
+        hash_id: HashId,
+        on_zones: Address | None = None,
+        on_state: Address | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._setup = setup
+        self._dsn = dsn if callable(dsn) else lambda: dsn
+        self._on_zones = on_zones
+        self._on_state = on_state
+        zone = ZoneInfo(setup.timezone)
+        day_start = clock_time.fromisoformat(setup.business_day_start)
+        self._site = Site(
+            site=setup.site,
+            decide=decide,
+            shop=Shop({}, zone, hash_id),
+            timezone=zone,
+            day_start=day_start,
+            clock=clock,
+            new_id=new_id,
+        )
+        self._connection: asyncpg.Connection | None = None
+        self._session: tuple[int, datetime] | None = None  # of the last connection: backend pid and its start
+        self._pending: deque[Envelope] = deque()
+        self._changed = trio.Event()  # something is pending, or there is room again
+        self._stopping = False
+        self._state = LedgerState(available=False, detail="starting", durable=False)
+        self._attempts = self._batches = self._operations = self._one_by_one = self._refused = 0
+        self._unavailable = self._connects = self._lost = self._doubtful = 0
+
+    @property
+    def state(self) -> LedgerState:
+        """As last told to `on_state`."""
+        return self._state
+
+    def statistics(self) -> LedgerStatistics:
+        return LedgerStatistics(
+            available=self._state.available,
+            durable=self._state.durable,
+            batches=self._batches,
+            operations=self._operations,
+            one_by_one=self._one_by_one,
+            refused=self._refused,
+            unavailable=self._unavailable,
+            connects=self._connects,
+            lost=self._lost,
+            doubtful=self._doubtful,
+            pending=len(self._pending),
+        )
+
+    # -- the actor ------------------------------------------------------------------------------------------------
+
+    async def run(self, me: Address) -> None:
+        """The actor's main: ready at once, whether the database is there or not; returns at Stop."""
+        self._stopping = False
+        self._pending.clear()
+        try:
+            async with trio_asyncio.open_loop(), trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, me)
+                await self._listen(me)
+                self._stopping = True
+                self._signal()
+        finally:
+            self._fail_pending(LedgerUnavailable("the ledger has stopped"))
+
+    async def _listen(self, me: Address) -> None:
+        while True:
+            while len(self._pending) >= PENDING_LIMIT:  # the mailbox behind us fills and refuses
+                await self._changed.wait()
+            env = await me.receive()
+            if isinstance(env.msg, Stop):
+                return
+            if not isinstance(env.msg, KNOWN):
+                env.fail(LedgerRefused(f"the ledger does not know {type(env.msg).__name__}"))
+            elif not self._state.available and self._attempts:
+                self._unavailable += 1  # the first attempt to connect is waited for, later ones are not
+                env.fail(LedgerUnavailable(self._state.detail))
+            else:
+                self._pending.append(env)
+                self._signal()
+
+    def _signal(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _write(self, me: Address) -> None:
+        """Connect, commit batches, connect again. Ends when told to stop and nothing is pending."""
+        doubt: Doubt | None = None
+        pause_s = BACKOFF_S[0]
+        swept = checked = trio.current_time()
+        try:
+            while True:
+                me.state = "writing" if self._connection is not None else "connecting"
+                if self._connection is None:
+                    if self._stopping:
+                        return
+                    if not await self._connect():
+                        if doubt is None or trio.current_time() > doubt.until:
+                            self._give_up(doubt)
+                            doubt = None
+                        with trio.move_on_after(pause_s):
+                            while not self._stopping:
+                                await self._changed.wait()
+                        pause_s = min(pause_s * 2, BACKOFF_S[1])
+                        continue
+                    pause_s = BACKOFF_S[0]
+                    swept = checked = trio.current_time()
+                    if doubt is not None:
+                        doubt = await self._settle(doubt)
+                    continue
+                now = trio.current_time()
+                if self._pending:
+                    doubt = await self._commit(self._take_batch())
+                elif self._stopping:
+                    return
+                elif now >= swept + SWEEP_EVERY_S:
+                    swept = now
+                    settings_due = now >= checked + SETTINGS_EVERY_S
+                    checked = now if settings_due else checked
+                    await self._sweep(settings_due)
+                else:
+                    with trio.move_on_at(swept + SWEEP_EVERY_S):
+                        await self._changed.wait()
+        finally:
+            self._give_up(doubt)
+            await self._close()
+
+    def _take_batch(self) -> list[Envelope]:
+        """What goes into the next transaction; whoever gave up meanwhile is left out."""
+        now = trio.current_time()
+        batch: list[Envelope] = []
+        while self._pending and len(batch) < BATCH_LIMIT:
+            env = self._pending.popleft()
+            if env.deadline > now:
+                batch.append(env)
+            else:
+                env.fail(LedgerUnavailable("too late"))
+        self._signal()
+        return batch
+
+    # -- batches --------------------------------------------------------------------------------------------------
+
+    async def _commit(self, batch: list[Envelope]) -> Doubt | None:
+        """One transaction. Answers, or returns what must be settled on another connection."""
+        if not batch:
+            return None
+        attempt = Attempt([env.msg for env in batch])
+        error = await self._attempt(attempt)
+        if error is None:
+            self._answer(batch, attempt)
+            return None
+        self._lost += 1
+        self._doubtful += attempt.committing
+        log.warning("connection lost", error=repr(error), committing=attempt.committing, operations=len(batch))
+        self._drop()
+        patience_s = DOUBT_LIMIT_S if attempt.committing else RETRY_LIMIT_S
+        if isinstance(error, TooSlow) and not attempt.committing:
+            patience_s = 0.0  # a hung database has cost them enough time already
+        self._set_state(available=False, detail=_words(error))
+        self._fail_pending(LedgerUnavailable(_words(error)))
+        return Doubt(batch, attempt, trio.current_time() + patience_s, _words(error))
+
+    async def _attempt(self, attempt: Attempt) -> Exception | None:
+        """Carry the batch out, shielded and bounded. Returns what went wrong with the database, if anything did."""
+        connection = self._connection
+        assert connection is not None
+        error: Exception | None
+        with trio.CancelScope(shield=True):
+            error = await aio_as_trio(_bounded)(connection, self._site, attempt)
+        return error
+
+    def _answer(self, batch: list[Envelope], attempt: Attempt) -> None:
+        self._batches += 1
+        self._operations += len(batch)
+        self._one_by_one += attempt.one_by_one
+        for env, value in zip(batch, attempt.answers, strict=True):
+            if isinstance(value, LedgerError):
+                self._refused += 1
+                env.fail(value)
+            else:
+                env.reply(value)
+        self._tell_zones(attempt.zones)
+
+    async def _settle(self, doubt: Doubt) -> Doubt | None:
+        """On a new connection: what became of the batch? Committed, then answer; otherwise carry it out now."""
+        committed = False
+        if doubt.attempt.committing and doubt.attempt.xid:
+            connection = self._connection
+            assert connection is not None
+            try:
+                with trio.CancelScope(shield=True):
+                    outcome = await aio_as_trio(_fetchval)(connection, load("setup")["outcome"], doubt.attempt.xid)
+            except _FAILURES as exc:
+                self._drop()
+                self._set_state(available=False, detail=_words(exc))
+                return doubt
+            committed = outcome == "committed"
+            log.info("outcome of a lost COMMIT", xid=doubt.attempt.xid, outcome=outcome)
+        if committed:
+            self._answer(doubt.batch, doubt.attempt)
+            return None
+        if doubt.again:  # a batch that loses the connection twice is not tried a third time
+            self._give_up(doubt)
+            return None
+        now = trio.current_time()
+        alive = [env for env in doubt.batch if env.deadline > now]
+        next_doubt = await self._commit(alive)
+        if next_doubt is not None:
+            next_doubt.again = True
+        return next_doubt
+
+    def _give_up(self, doubt: Doubt | None) -> None:
+        error = LedgerUnavailable(self._state.detail if doubt is None else doubt.detail)
+        if doubt is not None:
+            self._unavailable += len(doubt.batch)
+            for env in doubt.batch:
+                env.fail(error)
+        self._fail_pending(error)
+
+    def _fail_pending(self, error: LedgerUnavailable) -> None:
+        self._unavailable += len(self._pending)
+        while self._pending:
+            self._pending.popleft().fail(error)
+        self._signal()
+
+    async def _sweep(self, settings_due: bool) -> None:
+        """Look for expired grants, and whether the database is still there and still durable."""
+        connection = self._connection
+        assert connection is not None
+        attempt = Attempt([Sweep()])
+        with trio.CancelScope(shield=True):
+            error = await aio_as_trio(_bounded_sweep)(connection, self._site, attempt)
+            if error is None and settings_due:
+                try:
+                    durable = await aio_as_trio(_durable)(connection)
+                    self._set_state(available=True, detail="", durable=durable)
+                except _FAILURES as exc:
+                    error = exc
+        if error is not None:
+            self._lost += 1
+            self._drop()
+            self._set_state(available=False, detail=_words(error))
+
+    # -- connecting -----------------------------------------------------------------------------------------------
+
+    async def _connect(self) -> bool:
+        """One attempt. True when connected, set up and the only writer."""
+        try:
+            connection, session, zones, durable = await aio_as_trio(self._open)()
+        except (*_FAILURES, MigrationError) as exc:
+            self._attempts += 1
+            if self._attempts == 1 or self._state.detail != _words(exc):
+                log.warning("no database", error=repr(exc))
+            self._set_state(available=False, detail=_words(exc))
+            return False
+        self._attempts += 1
+        self._connects += 1
+        self._connection, self._session = connection, session
+        self._set_state(available=True, detail="", durable=durable)
+        self._tell_zones(zones)
+        return True
+
+    async def _open(self) -> tuple[asyncpg.Connection, tuple[int, datetime], list[ZoneCount], bool]:
+        connection = await asyncpg.connect(
+            **self._dsn().asyncpg(),
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=None,  # our own watchdog cuts the connection; cancelling a hung server hangs, too
+            server_settings={
+                "application_name": f"paifang ledger {self._setup.site}"[:60],
+                "idle_in_transaction_session_timeout": "30s",
+                "timezone": "UTC",
+            },
+        )
+        watchdog = asyncio.get_running_loop().call_later(SETUP_TIMEOUT_S, connection.terminate)
+        try:
+            await migrate(connection)
+            await connection.execute(f"set statement_timeout = {STATEMENT_TIMEOUT_MS}")
+            await connection.execute(f"set lock_timeout = {LOCK_TIMEOUT_MS}")
+            await self._become_writer(connection)
+            async with connection.transaction():
+                await self._write_setup(connection)
+            sql = load("setup")
+            self._site.ledger_seq = await connection.fetchval(sql["ledger_seq"], self._setup.site)
+            head = await connection.fetchrow(sql["audit_head"], self._setup.site)
+            self._site.audit = AuditHead(head["seq"], head["hash"]) if head else EMPTY_CHAIN
+            rows = await connection.fetch(sql["zones"], self._setup.site)
+            zones = [
+                ZoneCount(zone=row["zone"], inside=row["inside"], held=row["held"], limit=row["limit_people"])
+                for row in rows
+            ]
+            me = await connection.fetchrow(sql["me"])
+            assert me is not None
+            return connection, (me["pid"], me["backend_start"]), zones, await _durable(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        finally:
+            watchdog.cancel()
+
+    async def _become_writer(self, connection: asyncpg.Connection) -> None:
+        sql = load("setup")
+        until = time.monotonic() + LOCK_PATIENCE_S
+        while not await connection.fetchval(sql["lock"], self._setup.site):
+            if time.monotonic() > until:
+                raise OtherWriter(f"another server writes the books of site {self._setup.site}")
+            if self._session is not None:  # only our own earlier session is ended, never another server's
+                await connection.execute(sql["terminate"], *self._session)
+            await asyncio.sleep(0.05)
+
+    async def _write_setup(self, connection: asyncpg.Connection) -> None:
+        """Bring the tables in line with the site file."""
+        setup, sql = self._setup, load("setup")
+        await connection.execute(sql["upsert_site"], setup.site, setup.name, setup.timezone, self._site.day_start)
+        outside = ZoneSetup(zone="outside", name="outside", limit=None)
+        zones = [outside, *(zone for zone in setup.zones if zone.zone != outside.zone)]
+        columns = ([zone.zone for zone in zones], [zone.name for zone in zones], [zone.limit for zone in zones])
+        await connection.execute(sql["upsert_zones"], setup.site, *columns)
+        known = {row["product"]: row for row in await connection.fetch(sql["products"], setup.site)}
+        self._site.shop.offers.clear()
+        for product in setup.products:
+            fields = msgspec.structs.asdict(product)
+            row = known.get(product.product)
+            version = row["version"] if row else 0
+            if row is None or any(row[name] != value for name, value in fields.items()):
+                version += 1
+                values = [value for name, value in fields.items() if name != "product"]
+                await connection.execute(sql["insert_product"], setup.site, product.product, version, *values)
+            self._site.shop.offers[product.product] = Offer(product, version)
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with trio.CancelScope(shield=True):
+                await aio_as_trio(_close)(connection)
+
+    # -- news -----------------------------------------------------------------------------------------------------
+
+    def _set_state(self, *, available: bool, detail: str, durable: bool | None = None) -> None:
+        state = LedgerState(
+            available=available, detail=detail, durable=self._state.durable if durable is None else durable
+        )
+        if state != self._state:
+            self._state = state
+            _tell(self._on_state, state)
+
+    def _tell_zones(self, zones: list[ZoneCount]) -> None:
+        if zones:
+            _tell(self._on_zones, ZonesChanged(zones=zones))
+
+
+class Doubt:
+    """A batch whose connection was lost: those who wait, what is known, and until when they wait."""
+
+    def __init__(self, batch: list[Envelope], attempt: Attempt, until: float, detail: str) -> None:
+        self.batch = batch
+        self.attempt = attempt
+        self.until = until
+        self.detail = detail
+        self.again = False
+
+
+class TooSlow(Exception):
+    """The database did not carry out a batch in time."""
+
+
+class OtherWriter(Exception):
+    """Another session holds the site's writer lock."""
+
+
+# What a database that fails can raise through asyncpg: its own errors, the transport's, and time-outs.
+_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TooSlow, OtherWriter, asyncio.TimeoutError)
+
+
+async def _bounded(connection: asyncpg.Connection, site: Site, attempt: Attempt) -> Exception | None:
+    """A batch with a watchdog that cuts the connection: no cancellation, which would itself need the server."""
+    cut = False
+
+    def bite() -> None:
+        nonlocal cut
+        cut = True
+        connection.terminate()
+
+    watchdog = asyncio.get_running_loop().call_later(BATCH_TIMEOUT_S, bite)
+    try:
+        await transact(connection, site, attempt)
+    except _FAILURES as exc:
+        return TooSlow(f"no answer within {BATCH_TIMEOUT_S:g} s") if cut else exc
+    finally:
+        watchdog.cancel()
+    return None
+
+
+async def _bounded_sweep(connection: asyncpg.Connection, site: Site, attempt: Attempt) -> Exception | None:
+    """Most sweeps find nothing, and then write nothing."""
+    watchdog = asyncio.get_running_loop().call_later(BATCH_TIMEOUT_S, connection.terminate)
+    try:
+        found = await connection.fetchrow(load("gate")["expired_holds"], site.site, site.clock())
+    except _FAILURES as exc:
+        return exc
+    finally:
+        watchdog.cancel()
+    return await _bounded(connection, site, attempt) if found else None
+
+
+async def _fetchval(connection: asyncpg.Connection, sql: str, *arguments: Any) -> Any:
+    return await connection.fetchval(sql, *arguments, timeout=BATCH_TIMEOUT_S)
+
+
+async def _durable(connection: asyncpg.Connection) -> bool:
+    """Do the live settings keep the promise that what is acknowledged is on disk?"""
+    row = await connection.fetchrow(load("setup")["durability"], timeout=BATCH_TIMEOUT_S)
+    assert row is not None
+    return row["fsync"] == "on" and row["full_page_writes"] == "on" and row["synchronous_commit"] in SYNCHRONOUS
+
+
+async def _close(connection: asyncpg.Connection) -> None:
+    try:
+        await connection.close(timeout=1.0)
+    except _FAILURES:
+        connection.terminate()
+
+
+def _words(error: BaseException) -> str:
+    """An error for people: what happened, without the driver's class names where there is a text."""
+    return str(error) or type(error).__name__
+
+
+def _tell(address: Address | None, msg: Any) -> None:
+    if address is not None:
+        try:
+            address.tell(msg)
+        except ActorError as exc:
+            log.warning("nobody hears the ledger", actor=address.name, error=repr(exc))

@@ -1,0 +1,159 @@
+-- name: credentials
+select c.kind, c.value_hash, c.ticket, c.state
+  from credentials c
+  join unnest($2::text[], $3::bytea[]) as wanted (kind, value_hash) using (kind, value_hash)
+ where c.site = $1
+
+-- name: grants
+-- Known grants by id, by (device, nonce) or by (lane, nonce), open or over.
+with wanted as (
+    select grant_id from grants where site = $1 and grant_id = any ($2::bigint[])
+    union
+    select g.grant_id from grants g join unnest($3::text[], $4::text[]) as w (device, nonce) using (device, nonce)
+     where g.site = $1
+    union
+    select g.grant_id from grants g join unnest($5::text[], $6::text[]) as w (lane, nonce) using (lane, nonce)
+     where g.site = $1
+)
+select g.grant_id, g.lane, g.device, g.nonce, g.ticket, g.entitlement, g.product_class, g.to_zone, g.pax, g.remaining,
+       g.ttl_s, extract(epoch from g.granted_at)::float8 as granted_at,
+       h.grant_id is not null as open, coalesce(h.passed, 0) as hold_passed, e.why,
+       (select count(*) from passages p where p.site = $1 and p.grant_id = g.grant_id) as passed
+  from wanted
+  join grants g on g.site = $1 and g.grant_id = wanted.grant_id
+  left join holds h on h.site = $1 and h.grant_id = g.grant_id
+  left join grant_ends e on e.site = $1 and e.grant_id = g.grant_id
+
+-- name: abandoned
+select a.lane, a.nonce
+  from abandoned_scans a join unnest($2::text[], $3::text[]) as wanted (lane, nonce) using (lane, nonce)
+ where a.site = $1
+
+-- name: passages
+select p.device, p.boot, p.direction, p.seq, p.kind
+  from passages p
+  join unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) as wanted (device, boot, direction, seq)
+       using (device, boot, direction, seq)
+ where p.site = $1
+
+-- name: rights
+-- Locked in the order of their ids, so that two writers never wait for each other.
+select e.entitlement, e.ticket, e.zone, e.sold, e.redeemed, e.held, e.refunded, e.reserved_refund,
+       extract(epoch from e.last_used_at)::float8 as last_used_at, e.last_used_lane,
+       t.state, extract(epoch from t.valid_from)::float8 as valid_from,
+       extract(epoch from t.valid_to)::float8 as valid_to,
+       p.product, p.product_class, p.needs_face, p.min_gap_s
+  from entitlements e
+  join tickets t on t.site = $1 and t.ticket = e.ticket
+  join products p on p.site = $1 and p.product = t.product and p.version = t.version
+ where e.site = $1
+   and e.entitlement in (
+       select entitlement from entitlements where site = $1 and ticket = any ($2::bigint[])
+       union all
+       select unnest($3::bigint[]))
+ order by e.entitlement
+   for update of e
+
+-- name: zones
+select zone, limit_people, inside, held, pg_current_xact_id()::text as xid
+  from zones where site = $1 order by zone for update
+
+-- name: expired_holds
+select h.grant_id, h.lane, g.ticket, extract(epoch from h.expires_at)::float8 as expires_at
+  from holds h join grants g on g.site = $1 and g.grant_id = h.grant_id
+ where h.site = $1 and not h.unresolved and h.expires_at < to_timestamp($2)
+ order by h.grant_id
+
+-- name: insert_grants
+insert into grants (site, grant_id, ledger_seq, lane, device, nonce, ticket, entitlement, product_class, from_zone,
+                    to_zone, pax, remaining, ttl_s, zone_limit, device_at, granted_at, counter_epoch, counter_entries,
+                    counter_exits)
+select $1, grant_id, ledger_seq, lane, device, nonce, ticket, entitlement, product_class, from_zone, to_zone, pax,
+       remaining, ttl_s, zone_limit, to_timestamp(device_at), to_timestamp(granted_at), counter_epoch, counter_entries,
+       counter_exits
+  from unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::text[],
+              $10::text[], $11::text[], $12::int[], $13::int[], $14::float8[], $15::int[], $16::float8[],
+              $17::float8[], $18::text[], $19::bigint[], $20::bigint[])
+       as new (grant_id, ledger_seq, lane, device, nonce, ticket, entitlement, product_class, from_zone, to_zone, pax,
+               remaining, ttl_s, zone_limit, device_at, granted_at, counter_epoch, counter_entries, counter_exits)
+
+-- name: insert_holds
+insert into holds (site, grant_id, lane, pax, passed, expires_at)
+select $1, grant_id, lane, pax, passed, to_timestamp(expires_at)
+  from unnest($2::bigint[], $3::text[], $4::int[], $5::int[], $6::float8[])
+       as new (grant_id, lane, pax, passed, expires_at)
+
+-- name: update_holds
+update holds h set passed = changed.passed
+  from unnest($2::bigint[], $3::int[]) as changed (grant_id, passed)
+ where h.site = $1 and h.grant_id = changed.grant_id
+
+-- name: mark_unresolved
+update holds set unresolved = true where site = $1 and grant_id = any ($2::bigint[])
+
+-- name: delete_holds
+delete from holds where site = $1 and grant_id = any ($2::bigint[])
+
+-- name: insert_ends
+insert into grant_ends (site, grant_id, ledger_seq, lane, passed, said, why, device_at, booked_at)
+select $1, grant_id, ledger_seq, lane, passed, said, why, to_timestamp(device_at), to_timestamp(booked_at)
+  from unnest($2::bigint[], $3::bigint[], $4::text[], $5::int[], $6::int[], $7::text[], $8::float8[], $9::float8[])
+       as new (grant_id, ledger_seq, lane, passed, said, why, device_at, booked_at)
+
+-- name: insert_abandoned
+insert into abandoned_scans (site, lane, nonce, device, why, booked_at)
+select $1, lane, nonce, device, why, to_timestamp(booked_at)
+  from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::float8[])
+       as new (lane, nonce, device, why, booked_at)
+
+-- name: insert_passages
+insert into passages (site, device, boot, direction, seq, ledger_seq, lane, kind, grant_id, from_zone, to_zone,
+                      device_at, booked_at)
+select $1, device, boot, direction, seq, ledger_seq, lane, kind, grant_id, from_zone, to_zone, to_timestamp(device_at),
+       to_timestamp(booked_at)
+  from unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::bigint[],
+              $10::text[], $11::text[], $12::float8[], $13::float8[])
+       as new (device, boot, direction, seq, ledger_seq, lane, kind, grant_id, from_zone, to_zone, device_at,
+               booked_at)
+
+-- name: insert_redemptions
+insert into redemptions (site, device, boot, direction, seq, entitlement, grant_id, booked_at)
+select $1, device, boot, direction, seq, entitlement, grant_id, to_timestamp(booked_at)
+  from unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::float8[])
+       as new (device, boot, direction, seq, entitlement, grant_id, booked_at)
+
+-- name: update_entitlements
+update entitlements e
+   set redeemed = e.redeemed + moved.redeemed,
+       held = e.held + moved.held,
+       last_used_at = coalesce(to_timestamp(moved.last_used_at), e.last_used_at),
+       last_used_lane = coalesce(moved.last_used_lane, e.last_used_lane)
+  from unnest($2::bigint[], $3::int[], $4::int[], $5::float8[], $6::text[])
+       as moved (entitlement, redeemed, held, last_used_at, last_used_lane)
+ where e.site = $1 and e.entitlement = moved.entitlement
+
+-- name: update_zones
+update zones z set inside = z.inside + moved.inside, held = z.held + moved.held
+  from unnest($2::text[], $3::int[], $4::int[]) as moved (zone, inside, held)
+ where z.site = $1 and z.zone = moved.zone
+
+-- name: insert_scans
+insert into scans (site, lane, device, nonce, kind, credential_hash, code, grant_id, device_at, booked_at)
+select $1, lane, device, nonce, kind, credential_hash, code, grant_id, to_timestamp(device_at),
+       to_timestamp(booked_at)
+  from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::bigint[], $9::float8[],
+              $10::float8[])
+       as new (lane, device, nonce, kind, credential_hash, code, grant_id, device_at, booked_at)
+
+-- name: insert_calibrations
+insert into calibrations (site, calibration, ledger_seq, zone, delta, reason, user_name, booked_at)
+select $1, calibration, ledger_seq, zone, delta, reason, user_name, to_timestamp(booked_at)
+  from unnest($2::bigint[], $3::bigint[], $4::text[], $5::int[], $6::text[], $7::text[], $8::float8[])
+       as new (calibration, ledger_seq, zone, delta, reason, user_name, booked_at)
+
+-- name: insert_baselines
+insert into counter_baselines (site, device, epoch, lane, entries, exits, booked_at)
+select $1, device, epoch, lane, entries, exits, to_timestamp(booked_at)
+  from unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::float8[])
+       as new (device, epoch, lane, entries, exits, booked_at)
+on conflict (site, device, epoch) do nothing

@@ -1,0 +1,44 @@
+-- name: open_grants
+select g.grant_id, g.nonce, g.ticket, h.pax, h.passed, extract(epoch from g.granted_at)::float8 as granted_at, g.ttl_s,
+       g.counter_epoch, g.counter_entries, g.counter_exits
+  from holds h join grants g on g.site = $1 and g.grant_id = h.grant_id
+ where h.site = $1 and h.lane = $2
+ order by g.ledger_seq
+
+-- name: lane_counters
+-- The highest counters booked in an epoch, by a passage or as its baseline.
+select greatest((select max(seq) from passages
+                  where site = $1 and device = $2 and boot = $3 and direction = 'entry'), b.entries) as entries,
+       greatest((select max(seq) from passages
+                  where site = $1 and device = $2 and boot = $3 and direction = 'exit'), b.exits) as exits
+  from (select) as one
+  left join counter_baselines b on b.site = $1 and b.device = $2 and b.epoch = $3
+
+-- name: lane_today
+select count(*) filter (where direction = 'entry') as entries, count(*) filter (where direction = 'exit') as exits
+  from passages where site = $1 and lane = $2 and booked_at >= to_timestamp($3)
+
+-- name: template
+select t.ticket, p.needs_face, pass.template_enc, coalesce(pass.template_algorithm, '') as algorithm
+  from credentials c
+  join tickets t on t.site = $1 and t.ticket = c.ticket
+  join products p on p.site = $1 and p.product = t.product and p.version = t.version
+  left join passes pass on pass.site = $1 and pass.ticket = t.ticket
+ where c.site = $1 and c.kind = 'card' and c.value_hash = $2
+
+-- name: print_jobs
+select job, order_id, ticket, printer, state, detail
+  from print_jobs
+ where site = $1 and ($2::bigint is null and state <> 'done' or order_id = $2)
+ order by job
+
+-- name: tickets_by_id
+select t.ticket, t.pax, t.product, p.name_zh, p.name_en, p.product_class, p.zones, l.unit_price_cents,
+       extract(epoch from t.valid_from)::float8 as valid_from, extract(epoch from t.valid_to)::float8 as valid_to,
+       j.job
+  from tickets t
+  join order_lines l on l.site = $1 and l.order_id = t.order_id and l.line = t.line
+  join products p on p.site = $1 and p.product = t.product and p.version = t.version
+  left join print_jobs j on j.site = $1 and j.ticket = t.ticket
+ where t.site = $1 and (t.ticket = any ($2::bigint[]) or t.order_id = $3)
+ order by t.order_id, t.line, t.number

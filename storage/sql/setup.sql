@@ -1,0 +1,49 @@
+-- name: upsert_site
+insert into sites (site, name, timezone, business_day_start) values ($1, $2, $3, $4)
+on conflict (site) do update
+   set name = excluded.name, timezone = excluded.timezone, business_day_start = excluded.business_day_start
+
+-- name: upsert_zones
+insert into zones (site, zone, name, limit_people)
+select $1, zone, name, limit_people from unnest($2::text[], $3::text[], $4::int[]) as new (zone, name, limit_people)
+on conflict (site, zone) do update set name = excluded.name, limit_people = excluded.limit_people
+
+-- name: products
+-- The newest version of each.
+select distinct on (product) product, version, name_zh, name_en, product_class, price_cents, zones, pax, uses, days,
+       needs_face, min_gap_s
+  from products where site = $1 order by product, version desc
+
+-- name: insert_product
+insert into products (site, product, version, name_zh, name_en, product_class, price_cents, zones, pax, uses, days,
+                      needs_face, min_gap_s)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+
+-- name: ledger_seq
+select greatest((select max(ledger_seq) from grants where site = $1),
+                (select max(ledger_seq) from passages where site = $1),
+                (select max(ledger_seq) from grant_ends where site = $1),
+                (select max(ledger_seq) from calibrations where site = $1), 0) as ledger_seq
+
+-- name: audit_head
+select seq, hash from audit_log where site = $1 order by seq desc limit 1
+
+-- name: zones
+select zone, inside, held, limit_people from zones where site = $1 order by zone
+
+-- name: lock
+-- One writer per site: held until this session ends, so an earlier session of ours has ended when we have it.
+select pg_try_advisory_lock(hashtextextended('paifang ledger ' || $1, 0)) as locked
+
+-- name: terminate
+select pg_terminate_backend(pid) from pg_stat_activity where pid = $1 and backend_start = $2
+
+-- name: me
+select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
+
+-- name: durability
+select current_setting('fsync') as fsync, current_setting('full_page_writes') as full_page_writes,
+       current_setting('synchronous_commit') as synchronous_commit
+
+-- name: outcome
+select pg_xact_status($1::text::xid8) as outcome
