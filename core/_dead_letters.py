@@ -22,7 +22,7 @@ class Reason(StrEnum):
     """Why a message was not handled."""
 
     FULL = "full"  # shed or refused by a full lane
-    EXPIRED = "expired"  # its deadline passed before it was read
+    EXPIRED = "expired"  # its deadline passed before it was read, or its asker gave up
     CRASHED = "crashed"  # the actor died holding or postponing it
     DOWN = "down"  # the actor is stopped for good
 
