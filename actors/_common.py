@@ -11,10 +11,9 @@ from core import Address, Envelope, MailboxFull
 def hand_over(envelope: Envelope, to: Address, message: Any) -> None:
     """Let `to` answer in our place: its answer goes to whoever waits for ours.
 
-    Only for messages told with `reply_to`.  Raises MailboxFull when `to` has no room; the duty stays with us then.
+    Raises MailboxFull when `to` has no room; the duty stays with us then.
     """
-    to.tell(message, deadline=envelope.deadline, trace=envelope.trace, reply_to=envelope.reply_to)
-    envelope.answered = True
+    to.tell(message, deadline=envelope.deadline, trace=envelope.trace, reply_to=envelope)
 
 
 def offer(to: Address, message: Any, *, system: bool = False, deadline: float = math.inf, trace: str = "") -> bool:

@@ -41,7 +41,7 @@ def read_lag(path: Path) -> LagFile:
 
 
 async def measure_lag(path: Path) -> None:
-    """Sample until cancelled. The file is replaced whole each second, from a thread: it must not cause what it measures."""
+    """Sample until cancelled. The file is replaced whole each second, from a thread: it must not add to the lag."""
     before = read_lag(path).boots[-BOOTS_MAX:]
     boot = Boot(pid=os.getpid(), started=time.time())
     buckets = [0] * BUCKETS

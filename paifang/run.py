@@ -16,7 +16,6 @@ PASSWORD_FILE = "demo-password"  # noqa: S105 - a file's name
 
 async def run_both(site: Path, data: Path, seed: int, speed: float, seconds: float | None) -> int:
     """Run until Ctrl-C, or for `seconds`. Returns the exit code for the shell."""
-    data.mkdir(parents=True, exist_ok=True)
     password = _password(data)
     environment = {**os.environ, "PAIFANG_DEMO_PASSWORD": password}
     program = [sys.executable, "-m", "paifang"]
@@ -59,6 +58,7 @@ async def run_both(site: Path, data: Path, seed: int, speed: float, seconds: flo
 
 def _password(data: Path) -> str:
     """The demo users' password: made once, kept in a file that only you can read."""
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = data / PASSWORD_FILE
     if path.exists():
         return path.read_text().strip()

@@ -65,7 +65,7 @@ async def serve(site: SiteFile, data: Path, *, demo_users: bool = False, say: Sa
 
 def prepare(data: Path, *, demo_users: bool, say: Say) -> KeyRing:
     """Folder, keys, latch and users, so that a first start needs no other command."""
-    data.mkdir(parents=True, exist_ok=True)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
     keys_folder = data / "keys"
     if keys_folder.exists():
         keys = KeyRing.load(keys_folder)
@@ -86,15 +86,19 @@ def prepare(data: Path, *, demo_users: bool, say: Say) -> KeyRing:
 
 
 class _Database:
-    """The embedded cluster, or somebody else's. `dsn` is None until the embedded one is up."""
+    """The embedded cluster, or somebody else's."""
 
     def __init__(self, site: SiteFile, data: Path, say: Say) -> None:
         self._say = say
-        self._dsn = parse_url(site.database.url) if site.database.url else None
+        self._foreign = parse_url(site.database.url) if site.database.url else None
         self._embedded = None if site.database.url else Embedded(data, progress=lambda text: say(f"database: {text}"))
 
-    def dsn(self) -> Dsn | None:
-        return self._dsn
+    def dsn(self) -> Dsn:
+        """Where the ledger should look now."""
+        if self._foreign is not None:
+            return self._foreign
+        assert self._embedded is not None
+        return self._embedded.dsn
 
     async def keep(self) -> None:
         """Start the embedded cluster and keep it running. Its absence is a state, not an error."""
@@ -103,7 +107,6 @@ class _Database:
         while True:
             try:
                 await self._embedded.start()
-                self._dsn = self._embedded.dsn
                 await self._embedded.keep()
             except EmbeddedError as exc:
                 self._say(f"database: {exc}; trying again in {DATABASE_RETRY_S:g} s")
@@ -118,8 +121,7 @@ class _Database:
 async def _announce(built: BuiltSite, site: SiteFile, started: float, say: Say) -> None:
     """Say READY once the console listens; the lanes started before it."""
     with trio.move_on_after(CONSOLE_UP_WITHIN_S):
-        while not built.web_is_up():
-            await trio.sleep(0.02)
+        await built.wait_for_console()
     took_s = trio.current_time() - started
     say(f"READY http://{site.http.host}:{built.console.port} after {took_s:.1f} s, {len(built.lanes)} lanes")
 

@@ -75,8 +75,9 @@ def remove_user(data: Path, name: str) -> None:
 def _write(data: Path, users: Mapping[str, User]) -> None:
     path = users_path(data)
     lines = ["# Users of the console; written by `paifang users`. Hashes are Argon2id.\n"]
-    for user in users.values():
-        lines.append(f'\n["{user.name}"]\nrole = "{user.role}"\npassword_hash = "{user.password_hash}"\n')
+    lines += [
+        f'\n["{user.name}"]\nrole = "{user.role}"\npassword_hash = "{user.password_hash}"\n' for user in users.values()
+    ]
     try:
         data.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=data, prefix=".users-")

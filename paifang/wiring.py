@@ -12,10 +12,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import structlog
+import trio
 
 from actors.accounts import EVACUATE, INSPECT, LANE_MODE, LANE_OPEN, RESTORE, SELL, VIEW, Accounts
 from actors.admission import Admission, decide
-from actors.admission._actor import CARD_HASH, TICKET_HASH
 from actors.counter import Counter
 from actors.desk import Desk
 from actors.evacuation import Evacuation
@@ -56,15 +56,17 @@ from protocols.console import (
 from protocols.devicelink import Release, sign_release
 from protocols.escpos import TicketText
 from protocols.escpos import ticket as render_ticket
-from protocols.messages import LaneMode
+from protocols.messages import CredentialKind, LaneMode
 from protocols.ticketcode import ProductClass, TicketCode, Verifier, ceil_minute, floor_minute, sign, site_hash
 from storage.connection import Dsn
 from storage.interfaces import BookedTicket, ProductSetup, SiteSetup, ZoneSetup
-from storage.ledger import LEDGER_MAILBOX_CAPACITY, Ledger
+from storage.ledger import Ledger
 
+LEDGER_MAILBOX_CAPACITY = 4096  # beyond what the ledger itself keeps pending; then lanes are refused at once
 LANE_MAILBOX_CAPACITY = 512  # a flood of device events; scans are refused earlier by the lane's own state
 ADMISSION_MAILBOX_CAPACITY = 1024
 COUNTER_MAILBOX_CAPACITY = 1024
+CONSOLE_LOOK_S = 0.02  # between two looks whether the console listens
 HOLDER_CONTEXT = "holder-name"
 ZONE_BITS = 16  # zones that a ticket code can name
 
@@ -81,9 +83,10 @@ class BuiltSite:
         self._web = web
         self.stopping = False
 
-    def web_is_up(self) -> bool:
-        """Whether the console's port is being listened on."""
-        return self._web.alive and self._web.state.startswith("listening")
+    async def wait_for_console(self) -> None:
+        """Wait until the console's port is being listened on. The lanes started before it."""
+        while not (self._web.alive and self._web.state.startswith("listening")):  # noqa: ASYNC110 - no event over restarts
+            await trio.sleep(CONSOLE_LOOK_S)
 
 
 def site_setup(site: SiteFile) -> SiteSetup:
@@ -117,8 +120,8 @@ def product_setups(site: SiteFile) -> list[ProductSetup]:
     ]
 
 
-def build(site: SiteFile, data: Path, dsn: Callable[[], Dsn | None], keys: KeyRing) -> BuiltSite:
-    """Everything of a site, wired. `dsn` is asked at each connection: None while the database is not known yet."""
+def build(site: SiteFile, data: Path, dsn: Callable[[], Dsn], keys: KeyRing) -> BuiltSite:
+    """Everything of a site, wired. `dsn` is asked at each connection."""
     builder = _Builder(site, data, dsn, keys)
     return builder.build()
 
@@ -126,7 +129,7 @@ def build(site: SiteFile, data: Path, dsn: Callable[[], Dsn | None], keys: KeyRi
 class _Builder:
     """Holds the addresses while the actors that need them are made."""
 
-    def __init__(self, site: SiteFile, data: Path, dsn: Callable[[], Dsn | None], keys: KeyRing) -> None:
+    def __init__(self, site: SiteFile, data: Path, dsn: Callable[[], Dsn], keys: KeyRing) -> None:
         self.site = site
         self.data = data
         self.dsn = dsn
@@ -245,8 +248,8 @@ class _Builder:
         ledger = Ledger(
             site_setup(site),
             self.dsn,
-            decide=decide,
-            hash_ticket=lambda ticket: self.keys.hash_id(TICKET_HASH, str(ticket)),
+            decide,
+            hash_id=self.keys.hash_id,
             on_zones=self.occupancy,
             on_state=self.health,
         )
@@ -283,7 +286,7 @@ class _Builder:
             sign=ticket_signer(self.site, self.keys),
             render=ticket_renderer(self.site),
             holder=HolderSeal(
-                hash_card=lambda card: self.keys.hash_id(CARD_HASH, card),
+                hash_card=lambda card: self.keys.hash_id(CredentialKind.CARD, card),
                 seal_name=lambda name: self.keys.seal(name.encode(), HOLDER_CONTEXT),
             ),
             ledger=self.ledger,

@@ -20,10 +20,7 @@ FACES_WAITING_MAX = 64  # comparisons under way; more are refused as `unavailabl
 CARD_CHARACTERS_MAX = 64
 
 HashId = Callable[[str, str], bytes]
-"""(kind, value) -> keyed hash of a credential; the only form in which one is stored."""
-
-TICKET_HASH = "ticket"
-CARD_HASH = "card"
+"""(kind, value) -> keyed hash of a credential, the only form in which one is stored. A code's value is its ticket."""
 
 
 class Admission:
@@ -83,10 +80,10 @@ class Admission:
         """The stored form of what was scanned. Raises TicketCodeError for what cannot be one of ours."""
         value = scan.credential.value
         if scan.credential.kind is CredentialKind.CODE:
-            return self._hash_id(TICKET_HASH, str(self._verify(value).ticket))
+            return self._hash_id(CredentialKind.CODE, str(self._verify(value).ticket))
         if not 0 < len(value) <= CARD_CHARACTERS_MAX:
             raise TicketCodeError("unknown_code")
-        return self._hash_id(CARD_HASH, value)
+        return self._hash_id(CredentialKind.CARD, value)
 
     def _on_verdict(self, verdict: FaceVerdict) -> None:
         waiting = self._faces.pop(verdict.ref, None)

@@ -6,6 +6,6 @@ link.  Both decide nothing: they ask admission, and say what happened.
 
 from actors.lane._board import BoardLane
 from actors.lane._link import LinkCall, LinkLane, SafetySeen
-from actors.lane._shared import LaneConfig, LaneParts
+from actors.lane._shared import LaneConfig, LaneParts, OpenLane, SetLaneMode
 
-__all__ = ("BoardLane", "LaneConfig", "LaneParts", "LinkCall", "LinkLane", "SafetySeen")
+__all__ = ("BoardLane", "LaneConfig", "LaneParts", "LinkCall", "LinkLane", "OpenLane", "SafetySeen", "SetLaneMode")
