@@ -89,16 +89,16 @@ class SafetyServer:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises DeviceUnavailable when an address cannot be bound."""
-        rep, pub = _sockets.open_rep(), _sockets.open_pub()
         with (
-            _sockets.listening(pub, self._keys[0], self.release_url, 1) as (_, self.release_url),
-            _sockets.listening(rep, self._keys[1], self.safety_url, MAX_SAFETY_BYTES) as (_, self.safety_url),
+            _sockets.listening(_sockets.open_pub, self._keys[0], self.release_url, 1) as pub,
+            _sockets.listening(_sockets.open_rep, self._keys[1], self.safety_url, MAX_SAFETY_BYTES) as rep,
         ):
-            self._pub = pub
+            self.release_url, self.safety_url = pub.url, rep.url
+            self._pub = pub.socket
             try:
                 async with trio.open_nursery() as nursery:
                     for _ in range(self._contexts):
-                        nursery.start_soon(self._serve, rep)
+                        nursery.start_soon(self._serve, rep.socket)
                     task_status.started()
             finally:
                 self._pub = None

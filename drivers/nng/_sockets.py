@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import pynng
 import trio
@@ -101,21 +101,38 @@ def publish_now(socket: pynng.Pub0, data: bytes) -> bool:
     return True
 
 
+class Bound(NamedTuple):
+    """A socket that listens."""
+
+    socket: Any
+    listener: Any
+    url: str  # with the port really bound
+
+
 @contextlib.contextmanager
-def listening(socket: pynng.Socket, key: str, url: str, max_bytes: int) -> Iterator[tuple[Any, str]]:
-    """Bind `socket` to `url`; closes it at the end. Gives the listener and the address with the port really bound.
+def listening(
+    open_socket: Callable[[], pynng.Socket],
+    key: str,
+    url: str,
+    max_bytes: int,
+    changed: Callable[[bool], None] | None = None,
+) -> Iterator[Bound]:
+    """Open a socket and bind it to `url`; closes it at the end. `changed(up)` hears of connections, in the Trio thread.
 
     Raises DeviceUnavailable naming `key` when the address cannot be bound.
     """
+    socket = open_socket()
     try:
         socket.recv_max_size = max_bytes
+        if changed is not None:
+            watch_pipes(socket, changed)
         try:
             listener = socket.listen(url)
         except pynng.AddressInUse as exc:
             raise DeviceUnavailable(f'{key} = "{url}": another program listens there already') from exc
         except pynng.NNGException as exc:
             raise DeviceUnavailable(f'{key} = "{url}": cannot listen there: {exc}') from exc
-        yield listener, listener.url
+        yield Bound(socket, listener, listener.url)
     finally:
         socket.close()
 

@@ -96,17 +96,17 @@ class WorkServer:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises DeviceUnavailable when an address cannot be bound."""
-        rep, pub = _sockets.open_rep(), _sockets.open_pub()
-        _sockets.watch_pipes(rep, self._pipe_changed)
+        listening = _sockets.listening
         with (
-            _sockets.listening(rep, "link.work", self.work_url, RECEIVE_MAX_BYTES) as (listener, self.work_url),
-            _sockets.listening(pub, "link.wake", self.wake_url, 1) as (_, self.wake_url),
+            listening(_sockets.open_rep, "link.work", self.work_url, RECEIVE_MAX_BYTES, self._pipe_changed) as rep,
+            listening(_sockets.open_pub, "link.wake", self.wake_url, 1) as pub,
         ):
-            self._listener, self._pub = listener, pub
+            self._listener, self.work_url = rep.listener, rep.url
+            self._pub, self.wake_url = pub.socket, pub.url
             try:
                 async with trio.open_nursery() as nursery:
                     for _ in range(self._contexts):
-                        nursery.start_soon(self._serve, rep)
+                        nursery.start_soon(self._serve, rep.socket)
                     nursery.start_soon(self._watch_drops)
                     task_status.started()
             finally:

@@ -181,18 +181,17 @@ async def test_a_release_of_one_lane_opens_that_lane_alone():
 
 async def test_garbage_on_the_release_socket_is_dropped():
     addresses, gate = free_addresses(), FakeGate()
-    pub = _sockets.open_pub()
     async with trio.open_nursery() as nursery:
-        with _sockets.listening(pub, "link.release", addresses.release, 1):
+        with _sockets.listening(_sockets.open_pub, "link.release", addresses.release, 1) as bound:
             client = client_for(addresses, gate)
             await nursery.start(client.run)
             with trio.fail_after(5):
                 while not gate.releases:
-                    _sockets.publish_now(pub, b"all/" + b"x" * 10_000)  # too large: costs the connection
+                    _sockets.publish_now(bound.socket, b"all/" + b"x" * 10_000)  # too large: costs the connection
                     await trio.sleep(0.3)
                     for data in (b"all/", b"all/\xff", b"all/" + b"x" * 1000, publish_release(release())[:-3]):
-                        _sockets.publish_now(pub, data)
-                    _sockets.publish_now(pub, publish_release(release()))
+                        _sockets.publish_now(bound.socket, data)
+                    _sockets.publish_now(bound.socket, publish_release(release()))
                     await trio.sleep(0.1)
             nursery.cancel_scope.cancel()
     assert len(gate.releases) == 1
