@@ -15,8 +15,8 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | while IFS='@' read -r name does; do \
 		printf '%-16s%s\n' "$$name" "$$does"; done
 
-run: setup ## set up, then start the server with a simulated site (Ctrl-C stops it)
-	@exec .venv/bin/paifang run
+run: setup ## set up, then start the server with a simulated site; ARGS="--seconds 30" is passed on
+	@exec .venv/bin/paifang run $(ARGS)
 
 setup: python-3.11 ## set up only: .tools, .venv and the console page; later starts see that nothing changed
 	@$(SETUP) run

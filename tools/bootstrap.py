@@ -2,7 +2,7 @@
 """Set the project up on a machine that has only Python 3.11 or later, make, git and a package index.
 
     python3 tools/bootstrap.py run      what `make run` needs: uv in .tools, packages in .venv, the console's build
-    python3 tools/bootstrap.py test     the same, and what the tests need besides
+    python3 tools/bootstrap.py test     uv, and the packages that the tests need besides
     python3 tools/bootstrap.py console  only the console's build
 
 Only the standard library is used here, because nothing else exists yet. Each step looks whether its inputs changed
@@ -91,6 +91,7 @@ def environment() -> dict[str, str]:
     if not {"SSL_CERT_FILE", "SSL_CERT_DIR"} & env.keys():
         env.setdefault("UV_SYSTEM_CERTS", "true")
     env.setdefault("NODE_USE_SYSTEM_CA", "1")
+    env.setdefault("npm_config_update_notifier", "false")  # which npm there is, uv.lock decides
     return env
 
 
@@ -243,7 +244,8 @@ def main(arguments: list[str] | None = None) -> int:
                 set_up_environment([*TEST_SELECTION, *([PCSC_SELECTION] if needs_pcsc else [])])
             elif what == "run":
                 set_up_environment(RUN_SELECTION)
-            build_console()
+            if what != "test":  # there it is a lane of its own, so that a page that does not build hides nothing else
+                build_console()
     except (SetupError, fetch_uv.FetchError, OSError) as error:
         print(f"[setup] failed: {error}", file=sys.stderr, flush=True)
         return 1

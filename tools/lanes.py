@@ -1,6 +1,6 @@
 """Run the checks and tests one lane after another, each with its time, and say at the end what came of them.
 
-    .venv/bin/python tools/lanes.py quick   linters, types, import contracts, the page's types, the quick tests
+    .venv/bin/python tools/lanes.py quick   linters, types, import contracts, the page's build, the quick tests
     .venv/bin/python tools/lanes.py all     and then the slow tests, one lane for each folder below tests/
 
 A lane that fails does not stop the next one: one run tells everything. A skipped test counts as a failure, because a
@@ -22,10 +22,9 @@ import xml.etree.ElementTree as ElementTree  # reads only what pytest has just w
 from pathlib import Path
 from typing import NamedTuple
 
-import bootstrap
-
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
+SETUP = ROOT / "tools" / "bootstrap.py"
 
 QUICK_LIMIT_S = 10 * 60.0
 ALL_LIMIT_S = 58 * 60.0  # `make test` promises an hour, and setting up takes its part of it
@@ -54,10 +53,10 @@ class Outcome(NamedTuple):
     summary: str  # pytest's own last line, or why the lane failed
 
 
-def stream(command: list[str], *, env: dict[str, str], cwd: Path, limit_s: float) -> tuple[int | None, list[str]]:
+def stream(command: list[str], *, env: dict[str, str], limit_s: float) -> tuple[int | None, list[str]]:
     """Run a command, pass on what it prints, and return (exit code, or None when it had to be stopped, and lines)."""
     process = subprocess.Popen(
-        command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, errors="replace", start_new_session=True,
     )  # fmt: skip
     stopped = threading.Event()
@@ -95,11 +94,11 @@ def heading(name: str) -> None:
     print(f"\n--- {name} ---", flush=True)
 
 
-def tool_lane(name: str, command: list[str], limit_s: float, *, env: dict[str, str], cwd: Path = ROOT) -> Outcome:
+def tool_lane(name: str, command: list[str], limit_s: float, *, env: dict[str, str]) -> Outcome:
     """A lane that is one program with an exit code."""
     heading(name)
     started = time.monotonic()
-    code, _ = stream(command, env=env, cwd=cwd, limit_s=limit_s)
+    code, _ = stream(command, env=env, limit_s=limit_s)
     why = "" if code == 0 else "ran out of time" if code is None else f"exit code {code}"
     return Outcome(name, code == 0, time.monotonic() - started, Counts(), why)
 
@@ -111,7 +110,7 @@ def pytest_lane(name: str, selection: list[str], limit_s: float, *, env: dict[st
     with tempfile.TemporaryDirectory(prefix="paifang-lanes-") as folder:
         report = Path(folder) / "report.xml"
         command = [str(BIN / "pytest"), "-q", "--color=no", f"--junitxml={report}", *selection]
-        code, lines = stream(command, env=env, cwd=ROOT, limit_s=limit_s)
+        code, lines = stream(command, env=env, limit_s=limit_s)
         counts = counted(report)
     summary = next((found[1] for line in reversed(lines) if (found := SUMMARY.match(line))), "")
     if code is None:
@@ -166,12 +165,11 @@ def run_all(*, slow: bool) -> list[Outcome]:
     def left_s() -> float:
         return ends - time.monotonic()
 
-    node_env, npm = bootstrap.node()
     outcomes = [
         tool_lane("ruff", [str(BIN / "ruff"), "check"], left_s(), env=env),
         tool_lane("mypy", [str(BIN / "mypy")], left_s(), env=env),
         tool_lane("import contracts", [str(BIN / "lint-imports")], left_s(), env=env),
-        tool_lane("page types", [*npm, "run", "--silent", "check"], left_s(), env=node_env, cwd=bootstrap.CONSOLE),
+        tool_lane("console page", [sys.executable, str(SETUP), "console"], left_s(), env=env),
         pytest_lane("quick tests", ["-m", "not slow"], left_s(), env=env),
     ]
     for folder in collected_slow(env) if slow else []:
