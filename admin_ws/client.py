@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import math
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -170,13 +170,14 @@ class ConsoleClient:
             raise ConsoleRefused(call.response.error)
         return decode_value(self._wire, call.response.result, result)
 
-    async def deltas(self) -> AsyncIterator[Delta]:
+    async def deltas(self) -> AsyncGenerator[Delta, None]:
         """Every delta since `subscribe`, in order; ends when the connection does."""
-        async for method, params in self.notifications():
-            if method == DELTA_METHOD:
-                yield decode_value(self._wire, params, Delta)
+        async with contextlib.aclosing(self.notifications()) as notifications:
+            async for method, params in notifications:
+                if method == DELTA_METHOD:
+                    yield decode_value(self._wire, params, Delta)
 
-    async def notifications(self) -> AsyncIterator[tuple[str, msgspec.Raw]]:
+    async def notifications(self) -> AsyncGenerator[tuple[str, msgspec.Raw], None]:
         """Every notification as (method, undecoded params); ends when the connection does."""
         async for note in self._notes_out:
             yield note.method, note.params

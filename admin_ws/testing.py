@@ -69,7 +69,7 @@ class StubSite:
         self.evacuation = Address("evacuation")
         self.lanes = [_lane(number) for number in range(1, lanes + 1)]
         self.view = c.EvacuationView(state="normal")
-        self._order, self._printed_at = 0, 0.0
+        self._order, self._tickets, self._printed_at = 0, 0, 0.0
         options: dict[str, Any] = {} if static_folder is None else {"static_folder": static_folder}
         self.console = Console(
             host="127.0.0.1",
@@ -212,7 +212,9 @@ class StubSite:
             return self._sell(message)
         if isinstance(message, c.GetPrintJobs):
             state = "done" if time.monotonic() - self._printed_at > PRINTING_S else "printing"
-            return c.PrintJobs(jobs=[c.PrintJobView(job=1, ticket=1, state=state)])
+            return c.PrintJobs(
+                jobs=[c.PrintJobView(job=n, ticket=n, state=state) for n in range(1, self._tickets + 1)]
+            )
         if isinstance(message, c.SetMode):
             for index, lane in enumerate(self.lanes):
                 if lane.lane == message.lane:
@@ -239,6 +241,7 @@ class StubSite:
                          pax=prices[line.product].pax, valid_from=now, valid_to=now + 36_000)
             for index, line in enumerate(line for line in message.lines for _ in range(line.quantity))
         ]
+        self._tickets = len(tickets)
         return c.Sold(order=self._order, total_cents=total, change_cents=paid - total, tickets=tickets,
                       print_jobs=[1] if message.printer else [], repeated=False)
 

@@ -7,10 +7,15 @@ import type { Delta, DeviceView, EvacuationView, FeedEvent, FlowPoint, LaneView,
 
 const STALE_AFTER_MS = 3_000; // the server sends something every second
 const GIVE_UP_AFTER_MS = 8_000; // then the connection is dropped and a new one tried
+/** From the trigger until a lane that has not opened is shown red; the goal is that none ever is. */
+export const RED_AFTER_S = 2;
 const FEED_LINES = 500;
 const FLOW_MINUTES = 24 * 60;
 const TICK_MS = 250;
 const TOKEN_KEY = "paifang.token";
+
+export type View = "overview" | "sales";
+export const view = signal<View>("overview");
 
 export interface FeedLine extends FeedEvent {
   seq: number;

@@ -1,0 +1,104 @@
+"""Pictures of the console for the documentation, taken with Chromium from a running server.
+
+    python -m admin_ws.screenshots http://127.0.0.1:8460/ --user anna --password-file FILE --out docs
+
+writes `console-dark.png` and `console-light.png`. Needs the test dependencies (playwright) and Debian's chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = "/usr/bin/chromium"
+CHROMIUM_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+SIZE = (1920, 1080)  # pixels; what hangs in a control room
+SETTLE_MS = 1_500  # for the first deltas and the curve
+PATIENCE_MS = 15_000
+
+
+@contextmanager
+def browser_page(*, size: tuple[int, int] = SIZE, language: str = "en") -> Iterator[Any]:
+    """A page of a fresh Chromium (playwright's synchronous API: not in a thread that runs a loop)."""
+    from playwright.sync_api import sync_playwright  # a test dependency; the server never comes here
+
+    with tempfile.TemporaryDirectory(prefix="paifang-chromium-") as folder, sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            folder,
+            executable_path=CHROMIUM,
+            headless=True,
+            args=list(CHROMIUM_ARGUMENTS),
+            viewport={"width": size[0], "height": size[1]},
+            locale={"en": "en-GB", "zh": "zh-CN"}[language],
+            timezone_id="Asia/Shanghai",
+        )
+        try:
+            page = context.pages[0] if context.pages else context.new_page()
+            page.set_default_timeout(PATIENCE_MS)
+            yield page
+        finally:
+            context.close()
+
+
+def log_in(page: Any, url: str, user: str, password: str) -> None:
+    """Open the page and log in; returns when the first snapshot is shown."""
+    page.goto(url)
+    page.fill("input[name=user]", user)
+    page.fill("input[name=password]", password)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".pill-live")
+
+
+def set_theme(page: Any, theme: str) -> None:
+    """Switch the page to `dark` or `light`, as the button does."""
+    if page.evaluate("document.documentElement.dataset.theme") != theme:
+        page.locator("button:has(.icon)[title]").first.click()
+        page.wait_for_function(f"document.documentElement.dataset.theme === '{theme}'")
+
+
+def take(url: str, user: str, password: str, out: Path, *, language: str = "en") -> list[Path]:
+    """Both pictures; returns their paths."""
+    taken = []
+    with browser_page(language=language) as page:
+        log_in(page, url, user, password)
+        for theme in ("dark", "light"):
+            set_theme(page, theme)
+            page.wait_for_timeout(SETTLE_MS)
+            path = out / f"console-{theme}.png"
+            page.screenshot(path=str(path))
+            taken.append(path)
+    return taken
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Take pictures of the console.")
+    parser.add_argument("url")
+    parser.add_argument("--user", required=True)
+    parser.add_argument("--password-file", required=True, type=Path, help="first line is the password; - for stdin")
+    parser.add_argument("--out", type=Path, default=Path("docs"))
+    parser.add_argument("--language", choices=("en", "zh"), default="en")
+    arguments = parser.parse_args()
+    source = sys.stdin.read() if str(arguments.password_file) == "-" else arguments.password_file.read_text()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for path in take(
+        arguments.url, arguments.user, source.partition("\n")[0], arguments.out, language=arguments.language
+    ):
+        sys.stdout.write(f"{path}\n")
+
+
+if __name__ == "__main__":
+    main()
