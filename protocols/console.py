@@ -7,8 +7,11 @@ is dropped).  The page's TypeScript types are generated from this file (`admin_w
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
+from protocols._bounds import LIST_MAX, Detail, Number, Pax, Secret, Signed, Word
 from protocols.messages import Base, Telemetry
 
 # --- views: told to the console hub by the actors that own them, sent on to every subscribed page -----------------
@@ -129,8 +132,8 @@ class Delta(Base, frozen=True, kw_only=True):
 class Login(Base, frozen=True, kw_only=True):
     """session.login. Refused with `bad_login` after a constant-time check; three failures lock for a while."""
 
-    user: str
-    password: str
+    user: Word
+    password: Secret
 
     def __repr__(self) -> str:
         return f"Login(user={self.user!r})"
@@ -141,20 +144,26 @@ class Session(Base, frozen=True, kw_only=True):
     user: str
     role: str
     permissions: list[str]
-    methods: list[str] = []  # what this session may call; filled in by the channel
+    methods: list[str] = msgspec.field(default_factory=list)  # what this session may call; filled in by the channel
+
+    def __repr__(self) -> str:
+        return f"Session(user={self.user!r}, role={self.role!r})"
 
 
 class Resume(Base, frozen=True, kw_only=True):
     """session.resume: the token of an earlier log-in."""
 
-    token: str
+    token: Secret
 
     def __repr__(self) -> str:
         return "Resume(…)"
 
 
 class Trigger(Base, frozen=True, kw_only=True):
-    """evacuation.trigger. `by` is filled in by the channel from the session, never by the page."""
+    """evacuation.trigger. `by` is filled in by the channel from the session, never by the page.
+
+    `reason` has no bound on purpose: nothing about it may refuse an evacuation.
+    """
 
     reason: str = ""
     drill: bool = False
@@ -164,33 +173,33 @@ class Trigger(Base, frozen=True, kw_only=True):
 class RestoreRequest(Base, frozen=True, kw_only=True):
     """evacuation.restore: two different people must ask; the second one restores."""
 
-    reason: str = ""
-    by: str = ""
+    reason: Detail = ""
+    by: Word = ""
 
 
 class RearmLane(Base, frozen=True, kw_only=True):
     """lane.rearm: the lane goes back to the mode before the evacuation. `lane` "*" means every one that waits."""
 
-    lane: str
-    by: str = ""
+    lane: Word
+    by: Word = ""
 
 
 class SetMode(Base, frozen=True, kw_only=True):
     """lane.set_mode. A reason is required."""
 
-    lane: str
-    mode: str
-    reason: str
-    by: str = ""
+    lane: Word
+    mode: Word
+    reason: Detail
+    by: Word = ""
 
 
 class ManualOpen(Base, frozen=True, kw_only=True):
     """lane.open: let `pax` people through without a ticket, booked as `staff`. A reason is required."""
 
-    lane: str
-    pax: int
-    reason: str
-    by: str = ""
+    lane: Word
+    pax: Pax
+    reason: Detail
+    by: Word = ""
 
 
 class ListProducts(Base, frozen=True, kw_only=True):
@@ -212,31 +221,31 @@ class Products(Base, frozen=True, kw_only=True):
 
 
 class SellLine(Base, frozen=True, kw_only=True):
-    product: str
-    quantity: int
-    card: str = ""  # an annual card's number, for products that are cards
-    holder: str = ""
+    product: Word
+    quantity: Number
+    card: Word = ""  # an annual card's number, for products that are cards
+    holder: Detail = ""
     photo: bytes = b""  # the holder's photograph, for face-checked cards (base64 in JSON)
-    visit_date: str = ""  # YYYY-MM-DD in the site's zone; empty is today
+    visit_date: Word = ""  # YYYY-MM-DD in the site's zone; empty is today
 
     def __repr__(self) -> str:
         return f"SellLine(product={self.product!r}, quantity={self.quantity})"
 
 
 class Tender(Base, frozen=True, kw_only=True):
-    tender: str  # cash | bank_card | alipay | wechat | other
-    amount_cents: int
+    tender: Word  # cash | bank_card | alipay | wechat | other
+    amount_cents: Signed
 
 
 class Sell(Base, frozen=True, kw_only=True):
     """sales.sell. The same (channel, key) is the same order, however often it is sent."""
 
-    key: str
-    lines: list[SellLine]
-    tenders: list[Tender]
-    channel: str = "window"
-    printer: str = ""  # a printer's name; empty prints nothing
-    by: str = ""
+    key: Word
+    lines: Annotated[list[SellLine], msgspec.Meta(max_length=LIST_MAX)]
+    tenders: Annotated[list[Tender], msgspec.Meta(max_length=LIST_MAX)]
+    channel: Word = "window"
+    printer: Word = ""  # a printer's name; empty prints nothing
+    by: Word = ""
 
 
 class SoldTicket(Base, frozen=True, kw_only=True):
@@ -263,7 +272,7 @@ class Sold(Base, frozen=True, kw_only=True):
 class GetPrintJobs(Base, frozen=True, kw_only=True):
     """sales.print_jobs: how far the print jobs of an order are."""
 
-    order: int
+    order: Number
 
 
 class PrintJobView(Base, frozen=True, kw_only=True):

@@ -8,12 +8,13 @@ same thing.  Unknown fields are ignored, so that either side may be newer.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from protocols._bounds import Clock, Detail, Number, Numbers, Pax, Secret, Word
 from protocols.errors import LinkError
 
 T = TypeVar("T")
@@ -29,10 +30,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=s
     """Header of everything a device says. (device, boot, seq) names the message for good."""
 
     v: int = VERSION
-    device: str
-    boot: str  # chosen anew at each start of the device
-    seq: int  # counts up from 1 within a boot
-    at: float  # the device's clock, seconds since the epoch
+    device: Word
+    boot: Word  # chosen anew at each start of the device
+    seq: Number  # counts up from 1 within a boot
+    at: Clock  # the device's clock, seconds since the epoch
 
 
 class Hello(Request, frozen=True, kw_only=True):
@@ -43,58 +44,62 @@ class Hello(Request, frozen=True, kw_only=True):
     with what was reported as passed.
     """
 
-    firmware: str
-    barrier: str = "unknown"
+    firmware: Detail
+    barrier: Word = "unknown"
     released: bool = False
-    incident: int | None = None
-    open_grants: list[int] = []
-    entries: int = 0  # cumulative passages seen by the device's sensors, for the record
-    exits: int = 0
+    incident: Number | None = None
+    open_grants: Numbers = []
+    entries: Number = 0  # cumulative passages seen by the device's sensors, for the record
+    exits: Number = 0
 
 
 class Heartbeat(Request, frozen=True, kw_only=True):
-    barrier: str = "unknown"
-    queue_depth: int = 0
+    barrier: Word = "unknown"
+    queue_depth: Number = 0
 
 
 class Scan(Request, frozen=True, kw_only=True):
     """A credential was presented. Repeat with the same nonce until answered."""
 
-    nonce: str
-    kind: str  # code | card
-    value: str
-    direction: str = "entry"
-    pax: int | None = None
+    nonce: Annotated[Word, msgspec.Meta(min_length=1)]
+    kind: Word  # code | card
+    value: Secret
+    direction: Word = "entry"
+    pax: Pax | None = None
     photo: bytes | None = None
+
+    def __repr__(self) -> str:  # value and photograph are the visitor's: keep them out of logs and tracebacks
+        header = f"device={self.device!r}, boot={self.boot!r}, seq={self.seq}"
+        return f"Scan({header}, nonce={self.nonce!r}, kind={self.kind!r})"
 
 
 class Pass(Request, frozen=True, kw_only=True):
     """One person passed the sensors."""
 
-    direction: str = "entry"
-    grant: int | None = None
-    kind: str = "granted"  # granted | exit | tailgate | forced | reverse | free | emergency
+    direction: Word = "entry"
+    grant: Number | None = None
+    kind: Word = "granted"  # granted | exit | tailgate | forced | reverse | free | emergency
 
 
 class PassEnd(Request, frozen=True, kw_only=True):
     """A grant is over. With `grant` null and a `nonce`: the device gave up waiting for the answer to that scan."""
 
-    grant: int | None = None
-    nonce: str = ""
-    passed: int = 0
-    why: str = "complete"  # complete | timeout | paused | fault | never_opened | emergency
+    grant: Number | None = None
+    nonce: Word = ""
+    passed: Number = 0
+    why: Word = "complete"  # complete | timeout | paused | fault | never_opened | emergency
 
 
 class Alarm(Request, frozen=True, kw_only=True):
-    kind: str
-    detail: str = ""
+    kind: Word
+    detail: Detail = ""
 
 
 class Fetch(Request, frozen=True, kw_only=True):
     """Ask for waiting commands; sent after every wake-up and at least every few seconds. `done` acknowledges."""
 
-    done: list[int] = []
-    barrier: str = "unknown"
+    done: Numbers = []
+    barrier: Word = "unknown"
 
 
 WorkRequest = Hello | Heartbeat | Scan | Pass | PassEnd | Alarm | Fetch
@@ -195,21 +200,21 @@ class Release(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
 class ReleaseAck(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="release_ack"):
     """What the lane's sensors say after a release."""
 
-    device: str
-    incident: int
-    barrier: str
+    device: Word
+    incident: Number
+    barrier: Word
     sensed_open: bool
-    at: float
+    at: Clock
 
 
 class SafetyPoll(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="safety_poll"):
     """Asked by every lane each second or two: a release whose publication was lost is found here."""
 
-    device: str
+    device: Word
     released: bool
-    incident: int | None
-    barrier: str
-    at: float
+    incident: Number | None
+    barrier: Word
+    at: Clock
 
 
 class SafetyState(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="safety_state"):

@@ -140,6 +140,10 @@ class Scan(Base, frozen=True, kw_only=True):
     pax: int | None = None  # None: as many as the ticket still allows
     photo: bytes | None = None  # a JPEG or PNG from the lane's camera, for face-checked cards
 
+    def __repr__(self) -> str:  # the photograph is personal, and too long for any log line
+        photo = "" if self.photo is None else f", {len(self.photo)} bytes of photograph"
+        return f"Scan(lane={self.lane!r}, device={self.device!r}, nonce={self.nonce!r}, {self.credential!r}{photo})"
+
 
 class Decide(Base, frozen=True, kw_only=True):
     """lane -> admission: may this visitor pass? Answered with `Granted` or `Denied` (or core's `Failed`)."""
