@@ -322,14 +322,14 @@ class Address(Mailbox):
         self._let_go()
         self._patience -= 1
         if self._patience <= 0:
-            self._patience = CHECKPOINT_EVERY
+            self._patience = CHECKPOINT_EVERY - 1  # this call returns the first
             await trio.lowlevel.checkpoint()  # before taking a message, never after: cancelling must lose none
         while True:
             env = self._take(until)
             if env is None:
                 if until <= trio.current_time():
                     return None
-                self._patience = CHECKPOINT_EVERY
+                self._patience = CHECKPOINT_EVERY - 1
                 await self._sleep(min(until, self._next_due))
             elif type(env.msg) is Inspect:
                 env.reply(self.statistics())
@@ -401,6 +401,7 @@ class Address(Mailbox):
         if error is not None:
             self.last_error = repr(error)
         self._waiter = None
+        self._clock = trio.current_time
         self._abandon(error if isinstance(error, Exception) else None, clean=clean)
         self._ready.set()
         self._ready = trio.Event()  # of the next incarnation, which may be waited for already

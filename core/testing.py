@@ -38,6 +38,9 @@ class Probe(Address):
         self.alive = True
         self.state = "probe"
 
+    def _follow(self, trace: str) -> None:
+        self.trace = trace  # what the test says next is no consequence of what it has just read
+
     async def expect(self, kind: type[T], *, within_s: float = WITHIN_S, ignoring: tuple[type, ...] = ()) -> T:
         """The next message, which must be a `kind`; messages of the types `ignoring` are passed over.
 
