@@ -43,7 +43,7 @@ from protocols.errors import LinkError
 ATTEMPT_S = 2.5  # one try of a request; a little above the server's own deadline, so that its `unavailable` is heard
 RETRY_MIN_S = 0.1  # pause before the second try; doubles
 RETRY_MAX_S = 2.0
-ASKS_MAX = 16  # requests of one device that are outstanding at the same time
+ASKS_MAX = 8  # requests of one device that are outstanding at the same time; the server takes no more of one device
 REPLY_MAX_BYTES = 64 * 1024
 POLL_S = 1.0  # each safety server is asked this often
 POLL_DEADLINE_S = 0.8
