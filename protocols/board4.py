@@ -279,8 +279,10 @@ class Board4Framer:
         position = 0
         while position < len(buffer):
             if not _may_begin(buffer, position):
-                position += 1
-                self._skip(1)
+                following = buffer.find(START, position + 1)
+                skipped = (len(buffer) if following < 0 else following) - position
+                position += skipped
+                self._skip(skipped)
                 continue
             if len(buffer) - position < FRAME_BYTES:
                 break
@@ -303,10 +305,9 @@ class Board4Framer:
         self._run = 0
 
     def _skip(self, count: int) -> None:
-        for _ in range(count):
-            if self._run % FRAME_BYTES == 0:
-                self.bad_frames += 1
-            self._run += 1
+        begun = -(-self._run // FRAME_BYTES)  # stretches of a frame's length, rounded up
+        self._run += count
+        self.bad_frames += -(-self._run // FRAME_BYTES) - begun
         self.skipped_bytes += count
 
 

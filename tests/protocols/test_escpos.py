@@ -205,6 +205,17 @@ def test_the_parser_raises_nothing_but_its_own_error(garbage, cuts):
     assert outcomes[0] == outcomes[1]
 
 
+@given(st.integers(0, 700), st.binary(max_size=3))
+def test_a_mutated_job_raises_nothing_but_its_own_error(at, change):
+    job = escpos.ticket(TICKET)
+    mutated = job[:at] + change + job[at + len(change) :]
+    try:
+        texts = escpos.qr_payloads(mutated)
+    except PrinterError:
+        return
+    assert len(texts) <= 2
+
+
 def test_the_parser_is_bounded_and_can_start_anew():
     parser = JobParser()
     with pytest.raises(PrinterError):
