@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
+import trio_asyncio
+from trio_asyncio import aio_as_trio
 
 DEFAULT_PORT = 5432
 SSL_MODES = ("", "disable", "prefer", "require", "verify-ca", "verify-full")
+
+
+T = TypeVar("T")
 
 
 class BadUrl(ValueError):
@@ -97,3 +103,19 @@ def parse_url(url: str) -> Dsn:
     if dsn.sslmode not in SSL_MODES:
         raise BadUrl(f"sslmode {dsn.sslmode!r} is not one of {', '.join(SSL_MODES[1:])}")
     return dsn
+
+
+async def in_asyncio(function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    """Await an asyncio coroutine function from Trio, in a loop of its own.
+
+    What it raises comes out bare: an exception that crosses the border of the loop would come out as a group.
+    """
+    error: Exception | None = None
+    async with trio_asyncio.open_loop():
+        try:
+            result: T = await aio_as_trio(function)(*arguments)
+        except Exception as exc:
+            error = exc
+    if error is not None:
+        raise error
+    return result

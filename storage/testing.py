@@ -43,7 +43,7 @@ from protocols.messages import (
     Settled,
 )
 from storage._processes import processes_in, send
-from storage.connection import Dsn
+from storage.connection import Dsn, in_asyncio
 from storage.embedded import Embedded
 from storage.interfaces import (
     BookedTicket,
@@ -154,16 +154,29 @@ async def connected(dsn: Dsn) -> AsyncIterator[asyncpg.Connection]:
 
 async def run_sql(dsn: Dsn, *statements: str) -> None:
     """Run statements one after the other on a connection of their own."""
-    async with connected(dsn) as connection:
-        for statement in statements:
-            await aio_as_trio(connection.execute)(statement)
+
+    async def run() -> None:
+        connection = await asyncpg.connect(**dsn.asyncpg(), timeout=10)
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close(timeout=2)
+
+    await in_asyncio(run)
 
 
 async def fetch(dsn: Dsn, sql: str, *arguments: Any) -> list[dict[str, Any]]:
     """All rows of a query as dictionaries."""
-    async with connected(dsn) as connection:
-        rows = await aio_as_trio(connection.fetch)(sql, *arguments)
-        return [dict(row) for row in rows]
+
+    async def run() -> list[dict[str, Any]]:
+        connection = await asyncpg.connect(**dsn.asyncpg(), timeout=10)
+        try:
+            return [dict(row) for row in await connection.fetch(sql, *arguments)]
+        finally:
+            await connection.close(timeout=2)
+
+    return await in_asyncio(run)
 
 
 # -- a site ----------------------------------------------------------------------------------------------------------
