@@ -92,16 +92,24 @@ class _Slot:
         self.child = child
         self.address = child.address
         self.scope = trio.CancelScope(shield=True)
+        self.incarnation = 0  # of the address, when we started it last
         self.revive_at = math.inf  # Trio time of the next start
         self.first = False  # of this run of the supervisor: then it starts in order
         self.failures = 0  # in a row
         self.leaving = False  # told to stop by us: its end is no news
+        self.over = False  # ended, and not to be restarted in this run of the supervisor
         self.retired: trio.Event | None = None  # stop_child: never to be started again
         self.passing = False  # temporary, started at run time: forgotten when it ends
 
     @property
+    def alive(self) -> bool:
+        """Is the incarnation that we started alive?"""
+        return self.address.alive and self.address.incarnation == self.incarnation
+
+    @property
     def active(self) -> bool:
-        return self.retired is None and (self.address.alive or self.revive_at < math.inf)
+        """Does it belong to the group? Also when it has just crashed and its end is news yet to be read."""
+        return self.retired is None and not self.over
 
 
 class Supervisor:
@@ -150,17 +158,17 @@ class Supervisor:
         self.backoff_s, self.backoff_max_s, self.jitter = backoff_s, backoff_max_s, jitter
         self.hook = hook
         self._rng = rng or random.Random()
-        self._slots: dict[str, _Slot] = {}
-        for child in children:
-            self._add(child)
         self._crashes: collections.deque[float] = collections.deque(maxlen=intensity + 1)
-        self._exits: collections.deque[tuple[_Slot, int, Exception | None]] = collections.deque()  # one per death
+        self._exits: collections.deque[tuple[_Slot, Exception | None]] = collections.deque()  # one per death
         self._news = trio.Event()
         self._awaited: _Slot | None = None  # started in order and not ready yet
         self._patience_until = math.inf
         self._nursery: trio.Nursery | None = None
         self._closing = False
         self._stop: Stop | None = None
+        self._slots: dict[str, _Slot] = {}
+        for child in children:
+            self._add(child)
 
     @property
     def children(self) -> tuple[Child, ...]:
@@ -239,7 +247,7 @@ class Supervisor:
         self._exits.clear()
         self._crashes.clear()
         for slot in self._slots.values():
-            slot.first, slot.failures, slot.revive_at = True, 0, trio.current_time()
+            slot.first, slot.over, slot.failures, slot.revive_at = True, False, 0, trio.current_time()
 
     # -- deciding -----------------------------------------------------------------------------------------------
 
@@ -274,10 +282,10 @@ class Supervisor:
     def _must_queue(self, slot: _Slot) -> bool:
         return self._awaited is not None and self._in_order(slot)
 
-    async def _on_exit(self, slot: _Slot, incarnation: int, error: Exception | None) -> TooManyRestarts | None:
+    async def _on_exit(self, slot: _Slot, error: Exception | None) -> TooManyRestarts | None:
         """Plan the restart of a child that ended by itself, or give up."""
-        if slot.leaving or incarnation != slot.address.incarnation:
-            return None  # meanwhile stopped with its group, or alive again
+        if slot.leaving:
+            return None  # meanwhile taken down with its group
         self._say(slot, NoticeKind.ENDED if error is None else NoticeKind.CRASHED, error)
         restart = slot.child.restart
         if restart is Restart.TEMPORARY or (restart is Restart.TRANSIENT and error is None):
@@ -311,7 +319,7 @@ class Supervisor:
             return [slot]
         slots = list(self._slots.values())
         first = slots.index(slot) if self.strategy is Strategy.REST_FOR_ONE else 0
-        return [member for member in slots[first:] if member.active or member is slot]
+        return [member for member in slots[first:] if member.active]
 
     def _delay_s(self, failures: int) -> float:
         doubled = self.backoff_s * 2.0 ** min(failures - 1, MAX_DOUBLINGS)
@@ -328,7 +336,9 @@ class Supervisor:
 
     def _forget(self, slot: _Slot) -> None:
         """This child will not be started again."""
-        slot.address._close()
+        slot.over = True
+        if not slot.address.alive:  # or another supervisor runs it, which is an error, but not its
+            slot.address._close()
         name = slot.address.name
         if self._slots.get(name) is slot and (slot.retired is not None or slot.passing):
             del self._slots[name]
@@ -344,11 +354,12 @@ class Supervisor:
         if address._supervisor is not None:
             address._supervisor.hook = address._supervisor.hook or self.hook
         address._begin(self._wake)
+        slot.incarnation = address.incarnation
         self._nursery.start_soon(self._live, slot, name=address.name)
 
     async def _live(self, slot: _Slot) -> None:
         """One incarnation of a child, from its first line to the last thing anybody must learn about its end."""
-        address, incarnation = slot.address, slot.address.incarnation
+        address = slot.address
         _TRACE.set("")  # not that of whoever started it
         error: Exception | None = None
         fatal: BaseException | None = None  # KeyboardInterrupt, SystemExit: not a crash; it ends the whole tree
@@ -372,7 +383,7 @@ class Supervisor:
             clean = cause is None and not slot.scope.cancelled_caught
             address._end(cause, reason=stopped if cause is None else repr(cause), clean=clean)
         if not slot.leaving:
-            self._exits.append((slot, incarnation, error))
+            self._exits.append((slot, error))
         elif error is not None:
             self._say(slot, NoticeKind.CRASHED, error)
         self._wake()
@@ -382,12 +393,12 @@ class Supervisor:
         for slot in slots:
             slot.leaving = True
         for slot in reversed(slots):
-            if not slot.address.alive:
+            if not slot.alive:
                 continue
             slot.address.tell(Stop(restarting), system=True)
             with trio.move_on_after(slot.child.shutdown_s):
                 await slot.address.wait_gone()
-            if slot.address.alive:
+            if slot.alive:
                 self._say(slot, NoticeKind.KILLED)
                 slot.scope.cancel(reason=f"{self.name}: not stopped within {slot.child.shutdown_s:g} s")
                 await slot.address.wait_gone()

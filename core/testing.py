@@ -72,6 +72,7 @@ async def running(supervisor: Supervisor) -> AsyncIterator[Supervisor]:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(supervisor.run, supervisor.address)
             await supervisor.address.wait_ready()
+            await trio.lowlevel.checkpoint()  # if it failed instead, the block must not run
             try:
                 yield supervisor
             finally:

@@ -1,5 +1,7 @@
 """Timers of an actor: keyed, absolute, and gone with the incarnation."""
 
+import itertools
+
 import msgspec
 import pytest
 import trio
@@ -121,6 +123,6 @@ async def test_a_busy_actor_does_not_starve_its_neighbours(autojump_clock):
         for n in range(10_000):
             address.tell(Tick(n))
         await neighbour()
-    steps = [b - a for a, b in zip(handled_when_seen, handled_when_seen[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(handled_when_seen)]
     assert max(steps) <= 2 * 64  # Trio shuffles: one task may have two turns in a row, never three
     assert sorted(steps)[len(steps) // 2] <= 64
