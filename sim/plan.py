@@ -116,6 +116,16 @@ def plan(
     return sorted(visitors, key=lambda visitor: visitor.arrive_s)
 
 
+def with_every_behaviour(visitors: Sequence[VisitorPlan]) -> list[VisitorPlan]:
+    """The same visitors, with each behaviour among the first of them once, so that a short run meets everything."""
+    mischief = [behaviour for behaviour in Behaviour if behaviour is not Behaviour.NORMAL]
+    met = [
+        msgspec.structs.replace(visitor, behaviour=behaviour)
+        for visitor, behaviour in zip(visitors, mischief, strict=False)
+    ]
+    return [*met, *visitors[len(met) :]]
+
+
 class _Spread:
     """Turns evenly distributed shares into moments that follow a curve, both from 0 to 1."""
 

@@ -17,7 +17,7 @@ from drivers.base import Barrier as Sensed
 from protocols.console import Done, RearmLane, RestoreRequest, SellLine, SoldTicket, Trigger
 from protocols.messages import Direction
 from sim.lane import SimLane
-from sim.plan import FLAT_CURVE, plan
+from sim.plan import FLAT_CURVE, plan, with_every_behaviour
 from sim.site import SimSite
 from sim.truth import Truth
 from sim.visitors import Crowd
@@ -35,6 +35,7 @@ SAME_CODE_GAP_S = 0.12
 READY_S = 60.0  # the server may be restarting, and its database recovering
 GROUPS = 2
 MUSEUM_SINGLES = 10
+SERIAL_SINGLES = 4  # at the lane that cannot tell its visitors that it is full: they wait in vain
 LEAVE_MUSEUM = 3
 OWN_PHOTO = 1  # the card is made with the first photograph of its holder, and used with another one if there is one
 FACE_PATIENCE_S = 8.0
@@ -101,7 +102,7 @@ class DemoScript:
                 stay_s=STAY_S,
                 leaving=LEAVING,
             )
-            traffic.start_soon(self._crowd.run, plans)
+            traffic.start_soon(self._crowd.run, with_every_behaviour(plans))
             async with trio.open_nursery() as groups:
                 wide = [lane for lane in self._crowd.public_lanes() if lane.lane in ("n4", "g4")]
                 for ticket, lane in zip(tickets["group-20"], wide, strict=False):
@@ -197,13 +198,17 @@ class DemoScript:
         async def one_by_one(lane: SimLane, mine: Sequence[SoldTicket]) -> None:
             for number, ticket in enumerate(mine):
                 await self._crowd.enter(
-                    lane, ticket, cause="fill", visitor=f"museum-{number}", walk_s=0.3, tries=2, patience_s=1.0
+                    lane, ticket, cause="fill", visitor=f"{lane.lane}-{number}", walk_s=0.3, tries=1, patience_s=0.8
                 )
 
+        tickets_left = list(tickets["museum"])
         async with trio.open_nursery() as nursery:
             for lane, ticket in zip(linked, tickets["museum-group"], strict=False):
                 nursery.start_soon(self._group, lane, ticket)
-            nursery.start_soon(one_by_one, singles[0], tickets["museum"])
+            nursery.start_soon(one_by_one, singles[0], tickets_left[:SERIAL_SINGLES])
+        async with trio.open_nursery() as nursery:  # it is full now, and they are told so
+            for number, lane in enumerate(linked):
+                nursery.start_soon(one_by_one, lane, tickets_left[SERIAL_SINGLES + number :: len(linked)])
         async with trio.open_nursery() as nursery:
             for number, lane in enumerate(lanes[:LEAVE_MUSEUM]):
                 nursery.start_soon(lane.leave, 0.3, f"museum-out-{number}", 3.0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-import structlog
 import trio
 
 from admin_ws.client import ConsoleClient, ConsoleClosed, ConsoleError, ConsoleRefused, ConsoleTimeout
@@ -23,8 +22,6 @@ CALL_S = 5.0  # then the same thing is asked again
 CASH_STEP_CENTS = 10_000  # visitors pay with hundreds and get change
 SALES_AT_ONCE_MAX = 8
 PASSING_CODES = frozenset({"unavailable", "timeout", "busy", "too_many", "internal"})  # worth asking again
-
-log = structlog.get_logger(__name__)
 
 
 class SaleRefused(Exception):
@@ -45,6 +42,7 @@ class Desk:
         self._client: ConsoleClient | None = None
         self._changed = trio.Event()
         self.logins = 0
+        self.losses = 0
 
     async def run(self) -> None:
         """Connect, log in, stay; again after every loss. Ready never means connected."""
@@ -59,8 +57,8 @@ class Desk:
                             pass  # a desk that subscribes to nothing reads only how the connection ends
                     finally:
                         self._set(None)
-            except ConsoleError as exc:
-                log.debug("sim.desk_away", user=self.user, error=str(exc))
+            except ConsoleError:
+                self.losses += 1  # the server is away, restarting, or will not have us: try again
             await trio.sleep(RETRY_S)
 
     async def connected(self, timeout_s: float) -> bool:
