@@ -47,6 +47,7 @@ ASKS_MAX = 8  # requests of one device that are outstanding at the same time; th
 REPLY_MAX_BYTES = 64 * 1024
 POLL_S = 1.0  # each safety server is asked this often
 POLL_DEADLINE_S = 0.8
+TALK_RECONNECT_MAX_MS = 1000  # a redial costs NNG a millisecond, and the evacuation's sockets are nearly always away
 ACK_RETRY_S = 0.1  # an acknowledgement that was not answered, or did not yet say "open", is repeated after this
 INCIDENTS_MAX = 64  # handled incidents that are remembered
 
@@ -163,8 +164,7 @@ class LinkClient:
                     nursery.start_soon(self._listen_wakes)
                     for endpoint in self._endpoints:
                         nursery.start_soon(endpoint.listen)
-                        nursery.start_soon(endpoint.poll)
-                        nursery.start_soon(endpoint.acknowledge)
+                        nursery.start_soon(endpoint.talk)
                     task_status.started()
             finally:
                 self._work = None
@@ -333,32 +333,37 @@ class _SafetyEndpoint:
                 if client._sensed().incident == publication.incident:  # it is published again: tell again
                     self.owe(publication.incident)
 
-    async def poll(self) -> None:
-        with _sockets.dialled(req := _sockets.open_req(), self._safety_url, MAX_SAFETY_BYTES):
-            while True:
-                start = trio.current_time()
-                if not await self._tell(req, self._client._poll_message()):
-                    self._client._unanswered += 1
-                await trio.sleep(max(0.0, start + POLL_S - trio.current_time()))
+    async def talk(self) -> None:
+        req = _sockets.open_req()
+        with _sockets.dialled(req, self._safety_url, MAX_SAFETY_BYTES, TALK_RECONNECT_MAX_MS):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._poll, req)
+                nursery.start_soon(self._acknowledge, req)
 
-    async def acknowledge(self) -> None:
+    async def _poll(self, req: pynng.Req0) -> None:
+        while True:
+            start = trio.current_time()
+            if not await self._tell(req, self._client._poll_message()):
+                self._client._unanswered += 1
+            await trio.sleep(max(0.0, start + POLL_S - trio.current_time()))
+
+    async def _acknowledge(self, req: pynng.Req0) -> None:
         client = self._client
-        with _sockets.dialled(req := _sockets.open_req(), self._safety_url, MAX_SAFETY_BYTES):
-            released: int | None = None  # the incident under which we have seen ourselves released
-            while True:
-                await self._wanted.wait()
-                incident = self._owed
-                assert incident is not None
-                if client._sensed().incident == incident:
-                    released = incident
-                message = client._ack_message(incident)
-                done = await self._tell(req, message) and message.sensed_open
-                if released == incident and client._sensed().incident != incident:
-                    done = True  # re-armed since, and nobody was there to hear of it
-                if done and self._owed == incident:
-                    self._wanted = trio.Event()
-                else:
-                    await trio.sleep(ACK_RETRY_S)
+        released: int | None = None  # the incident under which we have seen ourselves released
+        while True:
+            await self._wanted.wait()
+            incident = self._owed
+            assert incident is not None
+            if client._sensed().incident == incident:
+                released = incident
+            message = client._ack_message(incident)
+            done = await self._tell(req, message) and message.sensed_open
+            if released == incident and client._sensed().incident != incident:
+                done = True  # re-armed since, and nobody was there to hear of it
+            if done and self._owed == incident:
+                self._wanted = trio.Event()
+            else:
+                await trio.sleep(ACK_RETRY_S)
 
     async def _tell(self, req: pynng.Req0, message: SafetyRequest) -> bool:
         """Send and take in the answer. False when there was none."""

@@ -28,7 +28,7 @@ from drivers.errors import DeviceUnavailable
 from drivers.nng._errors import LinkTimeout
 
 RECONNECT_MIN_MS = 50  # first redial after a lost connection
-RECONNECT_MAX_MS = 500  # every lane must be back within half a second of `paifang evacuate` starting
+RECONNECT_MAX_MS = 500  # the release is heard within half a second of `paifang evacuate` starting
 SUB_BUFFER_MESSAGES = 64  # publications waiting in a subscriber
 PUB_BUFFER_MESSAGES = 16  # publications waiting per subscriber; more are dropped, and found again by polling
 
@@ -138,12 +138,12 @@ def listening(
 
 
 @contextlib.contextmanager
-def dialled(socket: pynng.Socket, url: str, max_bytes: int) -> Iterator[None]:
+def dialled(socket: pynng.Socket, url: str, max_bytes: int, reconnect_max_ms: int = RECONNECT_MAX_MS) -> Iterator[None]:
     """Keep `socket` dialled to `url` in the background, whether or not anybody listens yet; closes it at the end."""
     try:
         socket.recv_max_size = max_bytes
         socket.reconnect_time_min = RECONNECT_MIN_MS
-        socket.reconnect_time_max = RECONNECT_MAX_MS
+        socket.reconnect_time_max = reconnect_max_ms
         try:
             socket.dial(url, block=False)
         except pynng.NNGException as exc:
