@@ -38,11 +38,12 @@ async def answer(
     sql = load("questions")
     if isinstance(question, LaneLedger):
         opened = await connection.fetch(sql["open_grants"], site, question.lane)
-        counters = await connection.fetchrow(sql["lane_counters"], site, question.device, question.epoch or "")
+        epoch = question.epoch or await connection.fetchval(sql["latest_epoch"], site, question.device)
+        counters = await connection.fetchrow(sql["lane_counters"], site, question.device, epoch or "")
         today = await connection.fetchrow(sql["lane_today"], site, question.lane, day_start)
         assert counters is not None
         assert today is not None
-        known = question.epoch is not None
+        known = epoch is not None
         return LaneBooks(
             lane=question.lane,
             open_grants=[
@@ -60,7 +61,7 @@ async def answer(
                 )
                 for row in opened
             ],
-            epoch=question.epoch,
+            epoch=epoch,
             entries=counters["entries"] if known else None,
             exits=counters["exits"] if known else None,
             entries_today=today["entries"],

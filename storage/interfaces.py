@@ -293,7 +293,7 @@ class LaneLedger(Base, frozen=True, kw_only=True):
 
     lane: str
     device: str
-    epoch: str | None  # counters of which epoch to report
+    epoch: str | None  # counters of which epoch to report; None: of the latest
 
 
 class OpenGrant(msgspec.Struct, frozen=True, kw_only=True):

@@ -56,6 +56,7 @@ from protocols.messages import (
 )
 from storage.interfaces import LaneBooks, LaneLedger, LedgerRefused, OpenCase, RefusedScan
 
+DECIDE_S = 1.5  # a visitor waits no longer for a decision; then the device hears `unavailable`
 WAITING_MAX = 256  # questions of one device that are not answered yet
 COMMANDS_MAX = 32  # commands that one device has not fetched
 COMMAND_TTL_S = 5.0
@@ -90,6 +91,10 @@ class Wake(Telemetry, frozen=True, kw_only=True):
 
 class _Silent(Telemetry, frozen=True, kw_only=True):
     pass
+
+
+class _Undecided(Telemetry, frozen=True, kw_only=True):
+    nonce: str
 
 
 class _AskBooks(Telemetry, frozen=True, kw_only=True):
@@ -162,6 +167,8 @@ class LinkLane:
                     self._available = False
                     self._face.show(available=False, state="unavailable", barrier=Barrier.UNKNOWN.value)
                     self._show_device("no word from the device")
+                case _Undecided(nonce=nonce):
+                    self._undecided(nonce)
                 case _AskBooks():
                     self._ask_books()
                 case Stop():
@@ -228,6 +235,7 @@ class LinkLane:
         )
         if self._send(self._parts.admission, question, envelope):
             self._scans[request.nonce] = [envelope]
+            self._me.set_timer(f"scan/{request.nonce}", DECIDE_S, _Undecided(nonce=request.nonce))
 
     def _closed_to(self, request: link.Scan) -> str:
         """The refusal that needs nobody's decision, or an empty string."""
@@ -375,6 +383,7 @@ class LinkLane:
     # --- answers ----------------------------------------------------------------------------------------------
 
     def _on_decision(self, answer: Granted | Denied) -> None:
+        self._me.cancel_timer(f"scan/{answer.nonce}")
         waiting = self._scans.pop(answer.nonce, [])
         if isinstance(answer, Denied):
             self._deny(answer.nonce, answer.code, waiting, hint=answer.hint or answer.lane_of_use)
@@ -432,14 +441,19 @@ class LinkLane:
             waiting = self._statements.pop(_end_key(message), [])
         else:
             nonce = getattr(message, "nonce", "") or getattr(getattr(message, "scan", None), "nonce", "")
-            if nonce in self._scans:
-                # whether something was written is unknown: the statement ends it, and the device gets a plain no
-                offer(self._parts.books, self._never_opened(nonce))
-                self._deny(nonce, "unavailable", self._scans.pop(nonce))
+            self._undecided(nonce)
             return
         code = "bad_message" if isinstance(failed.error, LedgerRefused) else "unavailable"
         for envelope in waiting:
             self._refuse(envelope, code, str(failed.error))
+
+    def _undecided(self, nonce: str) -> None:
+        """No decision in time. Whether one was written is unknown: the statement ends it, and the device gets a no."""
+        waiting = self._scans.pop(nonce, None)
+        if waiting is not None:
+            self._me.cancel_timer(f"scan/{nonce}")
+            offer(self._parts.books, self._never_opened(nonce))
+            self._deny(nonce, "unavailable", waiting)
 
     def _never_opened(self, nonce: str) -> Ended:
         return Ended(

@@ -5,6 +5,10 @@ select g.grant_id, g.nonce, g.ticket, h.pax, h.passed, extract(epoch from g.gran
  where h.site = $1 and h.lane = $2
  order by g.ledger_seq
 
+-- name: latest_epoch
+-- The epoch in which a board counted last, as far as was booked.
+select epoch from counter_baselines where site = $1 and device = $2 order by booked_at desc limit 1
+
 -- name: lane_counters
 -- The highest counters booked in an epoch, by a passage or as its baseline.
 select greatest((select max(seq) from passages

@@ -31,8 +31,9 @@ async def test_evacuation_opens_every_lane_and_nothing_closes_before_two_people_
             await first.call("evacuation.trigger", Trigger(reason="test"), Done)
             await until(lambda: all(lane.released for lane in rig.devices.lanes.values()), "all lanes are open", 1.0)
             state = await rig.shows(
-                lambda state: len(state.evacuation.lanes) == 4
-                and all(lane.sensed_open for lane in state.evacuation.lanes),
+                lambda state: (
+                    len(state.evacuation.lanes) == 4 and all(lane.sensed_open for lane in state.evacuation.lanes)
+                ),
                 "every lane acknowledged with its sensed barrier",
             )
             assert trio.current_time() - begun < 3.0
