@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 LAST_ACK_MS_MAX = 1000.0
+SAME_CODE_SCANS = 200
 ALWAYS_ON = ("fsync", "full_page_writes", "synchronous_commit")
 
 
@@ -21,9 +22,15 @@ def broken(report: Mapping[str, Any], *, details: Sequence[str] = ()) -> list[st
     promise(report["admitted"] > 0, "nobody was admitted")
     promise(report["printed"] > 0, "no ticket was printed")
     same = report["same_code"]
+    promise(same["scans"] == SAME_CODE_SCANS, f"{same['scans']} scans of one code instead of {SAME_CODE_SCANS}")
     promise(same["opened"] == 1, f"one code at {same['lanes']} lanes opened {same['opened']} of them")
     for figure in ("double_passages", "limit_exceeded", "occupancy_error", "acknowledged_lost", "acknowledged_doubled"):
         promise(report[figure] == 0, f"{figure} is {report[figure]}")
+    faces = report["faces"]
+    promise(
+        faces["accepted"] == faces["refused"] > 0,  # each card is shown once with its holder's face, once with another
+        f"{faces['accepted']} faces accepted and {faces['refused']} refused, where as many of each are right",
+    )
     evacuation = report["evacuation"]
     for figure in ("acknowledged", "sensed_open"):
         promise(
