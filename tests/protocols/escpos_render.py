@@ -87,6 +87,8 @@ class _Head:
         if command == b"\x1b@":
             self.reset()
             return at + 2
+        if command == b"\x10\x04" and argument in (1, 2, 3, 4):
+            return at + 3  # DLE EOT, a question in real time: answered on the line, nothing on the paper
         if command in (b"\x1c&", b"\x1c."):
             self.chinese = command == b"\x1c&"
             return at + 2
