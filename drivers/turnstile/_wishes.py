@@ -234,7 +234,7 @@ class Wishes:
             return None  # learn first; there is time until the deadline
         if turn.sent_at is not None:
             overdue = now - turn.sent_at >= OPEN_REPEAT_S and turn.closed_proofs >= CLOSED_PROOFS
-            if turn.executed or not overdue or late:
+            if late or not overdue:  # a turn that was seen executed never has proofs
                 return None
         elif state in HELD_STATES:
             self.refused = "open refused: the board is held open"

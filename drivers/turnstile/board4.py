@@ -299,7 +299,8 @@ class Board4Gate:
     def _down(self, reason: str) -> None:
         self._status = None
         self._wishes.lost()
-        self._meter.error(reason)
+        self._note_refusal()
+        self._meter.error(reason)  # last, because it is the cause
         if self._meter.now(Availability.UNAVAILABLE):
             self._barrier = Barrier.UNKNOWN
             self._emit(DeviceDown(reason=reason))

@@ -254,7 +254,7 @@ async def test_tcp_a_job_that_was_given_up_is_not_delivered_later() -> None:
         nursery.start_soon(slow)
         with pytest.raises(DeviceUnavailable, match="sending"):
             await TcpPrinter("127.0.0.1", port).print_job(payload, 0.8)
-    assert received.count(b"L") < len(payload)
+    assert received.count(b"L") < 12_000  # what was in the printer's own buffer, and nothing of ours
     await listeners[0].aclose()
 
 

@@ -282,7 +282,7 @@ async def test_two_hundred_replugs_leave_no_descriptor(tmp_path: Path) -> None:
         )
         with trio.fail_after(60):
             for wanted in range(1, 201):
-                while served < wanted:  # noqa: ASYNC110
+                while served < wanted:
                     await trio.sleep(0.001)
                 device.hang_up()
                 device.replug()
