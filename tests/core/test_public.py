@@ -13,9 +13,8 @@ def test_all_is_sorted_and_everything_named_exists():
 
 
 def test_every_public_name_is_named_and_nothing_leaks():
-    public = {
-        name for name, value in vars(core).items() if not name.startswith("_") and not isinstance(value, types.ModuleType)
-    }
+    names = {name: value for name, value in vars(core).items() if not name.startswith("_")}
+    public = {name for name, value in names.items() if not isinstance(value, types.ModuleType)}
     assert public == set(core.__all__)
 
 
