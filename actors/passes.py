@@ -35,6 +35,9 @@ class FaceMatcher(Protocol):
 
     algorithm: str
 
+    async def run(self) -> None:
+        """Keep the workers until cancelled."""
+
     async def embed(self, photo: bytes, deadline_s: float) -> bytes:
         """The photograph's embedding, serialised. Raises FaceRefused."""
 
@@ -92,6 +95,7 @@ class Passes:
     async def run(self, me: Address) -> None:
         slots = trio.Semaphore(COMPARISONS_MAX)
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._matcher.run)
             while True:
                 envelope = await me.receive()
                 match envelope.msg:

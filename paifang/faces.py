@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from actors.passes import FaceMatcher, FaceRefused
 from paifang.site import Face
 
@@ -11,6 +13,9 @@ class NoFaces:
 
     algorithm = "none"
 
+    async def run(self) -> None:
+        await trio.sleep_forever()
+
     async def embed(self, photo: bytes, deadline_s: float) -> bytes:
         raise FaceRefused("unavailable", "face.workers is 0 in the site file")
 
@@ -19,13 +24,16 @@ class NoFaces:
 
 
 class PoolMatcher:
-    """Worker processes behind the seam; embeddings travel as bytes. Workers start with the first photograph."""
+    """Worker processes behind the seam; embeddings travel as bytes."""
 
     def __init__(self, face: Face) -> None:
         from drivers.face import ALGORITHM, FacePool
 
         self.algorithm: str = ALGORITHM
         self._pool = FacePool(face.workers, face.tolerance)
+
+    async def run(self) -> None:
+        await self._pool.run()
 
     async def embed(self, photo: bytes, deadline_s: float) -> bytes:
         from drivers.face import FaceError, to_bytes
@@ -36,9 +44,12 @@ class PoolMatcher:
             raise FaceRefused(exc.code, str(exc)) from exc
 
     def same(self, one: bytes, other: bytes) -> bool:
-        from drivers.face import from_bytes
+        from drivers.face import TemplateError, from_bytes
 
-        return self._pool.same(from_bytes(one), from_bytes(other))
+        try:
+            return self._pool.same(from_bytes(one), from_bytes(other))
+        except TemplateError:  # a stored template of another algorithm: never a match, whatever it holds
+            return False
 
 
 def matcher(face: Face) -> FaceMatcher:

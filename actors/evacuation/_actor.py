@@ -330,7 +330,7 @@ class Evacuation:
             kind=kind,
             lane=lane,
             user=user,
-            detail=detail[:200],
+            detail=detail[:200].replace("\0", ""),
         )
         offer(self._ledger, note)
 

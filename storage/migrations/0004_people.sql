@@ -28,7 +28,7 @@ create table incidents (
 create table incident_notes (
     site       text not null,
     incident   bigint not null,
-    seq        int not null check (seq >= 0),
+    seq        bigint not null check (seq >= 0),
     noted_at   timestamptz not null,
     kind       text not null check (kind <> ''),
     lane       text not null,

@@ -19,7 +19,7 @@ on conflict (site, incident) do nothing
 -- name: insert_notes
 insert into incident_notes (site, incident, seq, noted_at, kind, lane, user_name, detail)
 select $1, incident, seq, to_timestamp(noted_at), kind, lane, user_name, detail
-  from unnest($2::bigint[], $3::int[], $4::float8[], $5::text[], $6::text[], $7::text[], $8::text[])
+  from unnest($2::bigint[], $3::bigint[], $4::float8[], $5::text[], $6::text[], $7::text[], $8::text[])
        as new (incident, seq, noted_at, kind, lane, user_name, detail)
 on conflict (site, incident, seq) do nothing
 
