@@ -16,7 +16,7 @@ help: ## this list
 		printf '%-16s%s\n' "$$name" "$$does"; done
 
 run: setup ## set up, then start the server with a simulated site; ARGS="--seconds 30" is passed on
-	@exec .venv/bin/paifang run $(ARGS)
+	@PYTHONUNBUFFERED=1 exec .venv/bin/paifang run $(ARGS)
 
 setup: python-3.11 ## set up only: .tools, .venv and the console page; later starts see that nothing changed
 	@$(SETUP) run
