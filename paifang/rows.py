@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 
 QUERIES: dict[type[msgspec.Struct], str] = {
     ZoneRow: 'select zone, inside, limit_people as "limit" from zones where site = $1',
-    OrderRow: 'select order_id as "order", channel || \'/\' || key as key from orders where site = $1',
+    OrderRow: "select order_id as \"order\", channel || '/' || key as key from orders where site = $1",
     TicketRow: 'select ticket, order_id as "order", pax, product from tickets where site = $1',
     EntitlementRow: "select entitlement, ticket, zone, sold from entitlements where site = $1",
     GrantRow: (
