@@ -38,8 +38,10 @@ from storage.interfaces import (
 )
 from storage.queries import load
 
-# The operation is wrong and stays wrong; everything else that PostgreSQL says is about its own health.
-POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.exceptions.UniqueViolationError)
+# What a database that fails can raise through asyncpg, its internal errors on a dying connection included.
+FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+# What PostgreSQL says about an operation that is wrong and stays wrong.
+POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 UNANSWERED = (RefusedScan, OpenCase, PrintJobState, AuditEntry, IncidentNote)
 KNOWN = (*GATE_OPS, *SALES_OPS, *QUESTIONS, OpenCase, AuditEntry, IncidentNote, Sweep)
 
@@ -89,11 +91,12 @@ async def transact(connection: asyncpg.Connection, site: Site, attempt: Attempt)
     try:
         attempt.answers = await _book(connection, site, attempt, attempt.ops)
         await _commit(connection, attempt)
-    except POISON as exc:
+    except Exception as exc:
+        if not _is_poison(exc):
+            raise
+        log.warning("batch taken apart", operations=len(attempt.ops), reason=_reason(exc))
         attempt.committing = False
         await connection.execute("rollback")
-        if len(attempt.ops) == 1:
-            log.warning("operation refused by the database", op=type(attempt.ops[0]).__name__, reason=str(exc))
         await _one_by_one(connection, site, attempt)
     site.audit = attempt.audit
 
@@ -111,7 +114,9 @@ async def _one_by_one(connection: asyncpg.Connection, site: Site, attempt: Attem
             answers = await _book(connection, site, attempt, [op])
             await connection.execute("set constraints all immediate")
             await connection.execute("set constraints all deferred")
-        except POISON as exc:
+        except Exception as exc:
+            if not _is_poison(exc):
+                raise
             await connection.execute("rollback to one")
             attempt.audit = before
             refused = LedgerRefused(_reason(exc))
@@ -122,6 +127,11 @@ async def _one_by_one(connection: asyncpg.Connection, site: Site, attempt: Attem
         await connection.execute("release one")
         attempt.answers += answers
     await _commit(connection, attempt)
+
+
+def _is_poison(exc: Exception) -> bool:
+    """Is the operation to blame? Also for what our own code could not write: others need not suffer for it."""
+    return isinstance(exc, POISON) or not isinstance(exc, FAILURES)
 
 
 async def _commit(connection: asyncpg.Connection, attempt: Attempt) -> None:

@@ -32,7 +32,7 @@ from trio_asyncio import aio_as_trio
 
 from core import ActorError, Address, Envelope, Stop
 from protocols.messages import new_id
-from storage._batch import KNOWN, Attempt, Site, transact
+from storage._batch import FAILURES, KNOWN, Attempt, Site, transact
 from storage._gate import Sweep
 from storage._records import EMPTY_CHAIN, AuditHead
 from storage._sales import HashId, Offer, Shop
@@ -258,12 +258,14 @@ class Ledger:
         self._doubtful += attempt.committing
         log.warning("connection lost", error=repr(error), committing=attempt.committing, operations=len(batch))
         self._drop()
-        patience_s = DOUBT_LIMIT_S if attempt.committing else RETRY_LIMIT_S
-        if isinstance(error, TooSlow) and not attempt.committing:
-            patience_s = 0.0  # a hung database has cost them enough time already
         self._set_state(available=False, detail=_words(error))
         self._fail_pending(LedgerUnavailable(_words(error)))
-        return Doubt(batch, attempt, trio.current_time() + patience_s, _words(error))
+        patience_s = DOUBT_LIMIT_S if attempt.committing else RETRY_LIMIT_S
+        doubt = Doubt(batch, attempt, trio.current_time() + patience_s, _words(error))
+        if isinstance(error, TooSlow) and not attempt.committing:
+            self._give_up(doubt)  # a hung database has cost them enough time already
+            return None
+        return doubt
 
     async def _attempt(self, attempt: Attempt) -> Exception | None:
         """Carry the batch out, shielded and bounded. Returns what went wrong with the database, if anything did."""
@@ -477,8 +479,7 @@ class OtherWriter(Exception):
     """Another session holds the site's writer lock."""
 
 
-# What a database that fails can raise through asyncpg: its own errors, the transport's, and time-outs.
-_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TooSlow, OtherWriter, asyncio.TimeoutError)
+_FAILURES = (*FAILURES, OtherWriter)
 
 
 async def _bounded(connection: asyncpg.Connection, site: Site, attempt: Attempt) -> Exception | None:

@@ -9,7 +9,7 @@ import trio
 
 from core import Failed
 from core.testing import Probe
-from protocols.messages import Denied, EndReason, Granted, GrantState, PassageKind, Settled
+from protocols.messages import CredentialKind, Denied, EndReason, Granted, GrantState, PassageKind, Settled
 from storage.audit import audit
 from storage.interfaces import (
     Calibrate,
@@ -167,7 +167,8 @@ async def test_the_ledger_holds_the_limit_even_if_the_rule_does_not() -> None:
     def careless(rights: list[RightFacts], zone: ZoneFacts, scan: ScanFacts) -> Permit | Refusal:
         return plain_decide(rights, ZoneFacts(zone=zone.zone, inside=0, held=0, limit=None), scan)
 
-    async with fresh_database() as database, ledger_running(database.dsn, site=setup(limit=3), decide=careless) as ledger:
+    site = setup(limit=3)
+    async with fresh_database() as database, ledger_running(database.dsn, site=site, decide=careless) as ledger:
         (ticket,) = await ledger.sell("group30")
         granted = await _granted(ledger, ticket.ticket)
         assert (granted.pax, granted.remaining) == (3, 27)
@@ -259,7 +260,8 @@ async def test_giving_up_and_the_scan_in_one_batch_open_nothing_in_either_order(
         tickets = await ledger.sell("adult", 2)
         replies = Probe("replies")
         first, second = grant_op(tickets[0].ticket), grant_op(tickets[1].ticket)
-        for op in (end(_no_grant(first.nonce), 0, grant=None), first, second, end(_no_grant(second.nonce), 0, grant=None)):
+        before, after = (end(_no_grant(op.nonce), 0, grant=None) for op in (first, second))
+        for op in (before, first, second, after):
             ledger.address.tell(op, reply_to=replies)
         await replies.expect(Settled)
         assert (await replies.expect(Granted)).state is GrantState.CANCELLED
@@ -342,7 +344,8 @@ async def test_people_on_grants_that_are_not_the_lanes_are_counted_without_a_rig
         assert (await ledger.passes(granted, grant=None)).kind is PassageKind.TAILGATE
         assert await database.fetchval("select redeemed from entitlements") == 0
         details = await database.fetch("select detail from cases order by case_id")
-        assert [row["detail"].split(" ", 2)[2] for row in details] == ["belongs to lane lane1", "is not known", "is not known"]
+        unknown = "is not known"
+        assert [row["detail"].split(" ", 2)[2] for row in details] == ["belongs to lane lane1", unknown, unknown]
         await _clean(database)
 
 
@@ -401,7 +404,8 @@ async def test_states_of_a_grant_that_is_over() -> None:
     async with fresh_database() as database, ledger_running(database.dsn) as ledger:
         (ticket,) = await ledger.sell("group30")
         seen = []
-        for passed, why in ((2, EndReason.COMPLETE), (1, EndReason.PAUSED), (0, EndReason.TIMEOUT), (0, EndReason.FAULT)):
+        whys = (EndReason.COMPLETE, EndReason.PAUSED, EndReason.TIMEOUT, EndReason.FAULT)
+        for passed, why in zip((2, 1, 0, 0), whys, strict=True):
             op = grant_op(ticket.ticket, max_pax=2)
             granted: Granted = await ledger.ask(op)
             for _ in range(passed):
@@ -424,7 +428,7 @@ async def test_past_its_ttl_a_grant_is_unresolved_and_a_case_until_the_lane_spea
         again: Granted = await ledger.ask(op)
         assert (again.state, again.ttl_s) == (GrantState.UNRESOLVED, 0.0)
         with trio.fail_after(5):
-            while await _cases(database) != [("unresolved", "open")]:  # noqa: ASYNC110
+            while await _cases(database) != [("unresolved", "open")]:
                 await trio.sleep(0.1)
         denied = await ledger.scan(ticket.ticket, lane="lane2")
         assert isinstance(denied, Denied)
@@ -475,7 +479,8 @@ async def test_what_a_lane_asks_after_a_restart() -> None:
         assert await ledger.ask(ask) == LaneBooks(
             lane="lane1", open_grants=[], epoch="e1", entries=None, exits=None, entries_today=0, exits_today=0
         )
-        baseline = CounterBaseline(lane="lane1", device="lane1-board", epoch="e1", entries=100, exits=50, at=time.time())
+        board = {"lane": "lane1", "device": "lane1-board", "epoch": "e1"}
+        baseline = CounterBaseline(**board, entries=100, exits=50, at=time.time())
         assert await ledger.ask(baseline) == Ok()
         (ticket,) = await ledger.sell("group30")
         granted = await _granted(
@@ -487,20 +492,29 @@ async def test_what_a_lane_asks_after_a_restart() -> None:
         (opened,) = books.open_grants
         assert (opened.grant, opened.nonce, opened.pax, opened.passed) == (granted.grant, granted.nonce, 3, 1)
         assert (opened.counter_epoch, opened.counter_entries, opened.counter_exits) == ("e1", 100, 50)
-        lower = CounterBaseline(lane="lane1", device="lane1-board", epoch="e1", entries=7, exits=7, at=time.time())
+        lower = CounterBaseline(**board, entries=7, exits=7, at=time.time())
         assert await ledger.ask(lower) == Ok()  # the first one counts
         assert (await ledger.ask(ask)).entries == 101
         other: LaneBooks = await ledger.ask(LaneLedger(lane="lane2", device="lane2-board", epoch=None))
         assert (other.open_grants, other.entries) == ([], None)
 
 
+def _refused(code: str) -> RefusedScan:
+    return RefusedScan(
+        lane="lane1",
+        device="d",
+        nonce="n",
+        kind=CredentialKind.CODE,
+        credential_hash=bytes(16),
+        code=code,
+        at=time.time(),
+    )
+
+
 async def test_scans_are_logged_with_what_came_of_them() -> None:
     async with fresh_database() as database, ledger_running(database.dsn) as ledger:
         (ticket,) = await ledger.sell("adult")
-        forged = RefusedScan(
-            lane="lane1", device="d", nonce="n", kind="code", credential_hash=bytes(16), code="bad_signature", at=time.time()
-        )
-        ledger.address.tell(forged)
+        ledger.address.tell(_refused("bad_signature"))
         await ledger.scan(ticket.ticket, to_zone="tower")
         await ledger.scan(99)
         await ledger.scan(ticket.ticket)
@@ -545,10 +559,7 @@ async def test_what_the_ledger_does_not_know_is_refused() -> None:
 
 async def test_a_refused_operation_that_nobody_waits_for_becomes_a_case() -> None:
     async with fresh_database() as database, ledger_running(database.dsn) as ledger:
-        scan = RefusedScan(
-            lane="lane1", device="d", nonce="n", kind="code", credential_hash=bytes(16), code="", at=time.time()
-        )
-        ledger.address.tell(scan)
+        ledger.address.tell(_refused(""))
         await ledger.ask(LaneLedger(lane="lane1", device="d", epoch=None))
         assert await _cases(database) == [("refused", "open")]
 
@@ -559,7 +570,7 @@ async def test_a_refused_operation_that_nobody_waits_for_becomes_a_case() -> Non
 async def test_the_state_is_told_with_the_settings_that_durability_rests_on() -> None:
     async with fresh_database() as database, ledger_running(database.dsn) as ledger:
         assert await ledger.states.expect(LedgerState) == LedgerState(available=True, detail="", durable=True)
-    async with fresh_database() as database:
+    async with fresh_database(own=True) as database:
         name = database.dsn.database
         await run_sql(database.dsn, f"alter database {name} set synchronous_commit = off")
         async with ledger_running(database.dsn) as ledger:
