@@ -237,12 +237,12 @@ async def test_an_open_that_its_deadline_overtakes_in_the_writing_is_not_sent_ei
 
 
 async def test_a_wish_does_not_wait_for_the_next_poll(tmp_path: Path) -> None:
-    async with rig_at(tmp_path / "board", poll_s=0.6) as rig:
+    async with rig_at(tmp_path / "board", poll_s=1.0) as rig:
         for wish in (lambda: rig.gate.open(Direction.ENTRY, 1, 2.0), rig.gate.close, rig.gate.release, rig.gate.rearm):
             await trio.sleep(0.25)
             before = len(rig.board.heard)
             wish()
-            await rig.until(lambda before=before: len(rig.board.heard) > before, timeout_s=0.2)
+            await rig.until(lambda before=before: len(rig.board.heard) > before, timeout_s=0.5)
             assert rig.board.heard[before].action is not None
             await rig.until(lambda: rig.seen() is not Barrier.OPENING)
 
@@ -332,7 +332,7 @@ async def test_release_goes_before_everything_that_waits(rig: Rig) -> None:
     started = trio.current_time()
     await rig.until(lambda: len(rig.board.heard) > reached)
     assert rig.board.heard[reached].action is Action.EXIT_HOLD
-    assert trio.current_time() - started < 0.2
+    assert trio.current_time() - started < 0.5
     rig.board.silent = False
     await rig.barrier(Barrier.RELEASED)
     await trio.sleep(0.3)
@@ -523,7 +523,7 @@ async def test_a_flood_of_garbage_is_unavailable_and_leaves_the_processor_free(r
             await trio.sleep(0.01)
             worst_s = max(worst_s, trio.current_time() - before - 0.01)
         stop.set()
-    assert worst_s < 0.25
+    assert worst_s < 1.0
     assert rig.gate.statistics().bytes_in / (trio.current_time() - started) < 80_000
     assert rig.gate.statistics().bad_frames > 100
     rig.board.silent = False
@@ -635,6 +635,7 @@ async def test_run_again_after_a_restart_says_up_again(rig: Rig) -> None:
             for _ in range(2):
                 with trio.move_on_after(0.3):
                     await gate.run(told.append)
+                await trio.sleep(0.1)  # an answer on its way would be a reading from before, and right as well
                 board.entries += 1
             nursery.cancel_scope.cancel()
     assert told == [
