@@ -200,11 +200,16 @@ class Address(Mailbox):
         self._admit(env, system=system)
         if self._waiter is not None:
             self._wake()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            env._to = None  # between the cancellation and our next turn an answer must not wake us twice
+            return trio.lowlevel.Abort.SUCCEEDED
+
         try:
             if not env.answered:  # shed at once, otherwise
                 with trio.move_on_at(deadline):
                     env._to = trio.lowlevel.current_task()
-                    await trio.lowlevel.wait_task_rescheduled(_abort_succeeded)
+                    await trio.lowlevel.wait_task_rescheduled(abort)
         finally:
             in_time, env.answered = env.answered, True  # a late answer does nothing,
             unread = not in_time and self._withdraw(env)  # and an unread question is not carried out
@@ -408,7 +413,3 @@ class Address(Mailbox):
         self._gone.set()
         for watcher in tuple(self._watchers):
             watcher._notify(Down(self.name, reason))
-
-
-def _abort_succeeded(_: object) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.SUCCEEDED

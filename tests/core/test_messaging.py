@@ -169,6 +169,19 @@ async def test_a_cancelled_asker_takes_its_unread_question_back(autojump_clock):
         assert gate.address.dead_letters.counts == {("gate", "Open", Reason.EXPIRED): 1}
 
 
+async def test_an_answer_between_the_cancellation_and_the_turn_of_the_asker_harms_nobody(autojump_clock):
+    """Both happen before the asker runs again; its task must be woken once."""
+    address = Address("a")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(address.ask, Open(), 1000.0)
+        await trio.testing.wait_all_tasks_blocked()
+        env = await address.receive()
+        nursery.cancel_scope.cancel()
+        env.reply("late")
+    assert nursery.cancel_scope.cancelled_caught
+    assert env.answered
+
+
 async def test_an_ask_in_a_cancelled_scope_sends_nothing(autojump_clock):
     gate = Gate()
     with trio.CancelScope() as scope:
