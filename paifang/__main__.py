@@ -1,3 +1,5 @@
+"""`python -m paifang` is `paifang`."""
+
 from paifang.cli import main
 
 main()

@@ -57,8 +57,7 @@ async def serve(site: SiteFile, data: Path, *, demo_users: bool = False, say: Sa
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, built, nursery.cancel_scope)
         nursery.start_soon(database.keep)
-        nursery.start_soon(_announce, built, site, started, say)
-        nursery.start_soon(measure_lag, data / "loop_lag.json")
+        nursery.start_soon(_announce, built, site, data, started, say)
         await built.root.run(built.root.address)
         await database.stop()
         nursery.cancel_scope.cancel()
@@ -119,14 +118,15 @@ class _Database:
                 await self._embedded.stop()
 
 
-async def _announce(built: BuiltSite, site: SiteFile, started: float, say: Say) -> None:
-    """Say READY once the console listens; the lanes started before it."""
+async def _announce(built: BuiltSite, site: SiteFile, data: Path, started: float, say: Say) -> None:
+    """Say READY once the console listens (the lanes started before it), then watch how late the loop is."""
     with trio.move_on_after(CONSOLE_UP_WITHIN_S):
         await built.wait_for_console()
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked at again: a full collection took 40 ms
     took_s = trio.current_time() - started
     say(f"READY http://{site.http.host}:{built.console.port} after {took_s:.1f} s, {len(built.lanes)} lanes")
+    await measure_lag(data / "loop_lag.json")
 
 
 async def _stop_on_signal(built: BuiltSite, scope: trio.CancelScope) -> None:
