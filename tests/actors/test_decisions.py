@@ -1,0 +1,231 @@
+"""The decision: read from `decisions.txt`, which needs no programmer, and as properties over any facts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from actors.admission import rules
+from actors.admission.refusals import REFUSALS
+from actors.admission.rules import decide
+from storage.interfaces import Permit, Refusal, RightFacts, ScanFacts, ZoneFacts
+
+TABLE = Path(__file__).with_name("decisions.txt")
+MIDNIGHT = 1_760_000_000.0  # some day; the table only knows times of day
+
+RIGHT = RightFacts(
+    entitlement=1,
+    ticket=1,
+    ticket_state="active",
+    credential_state="active",
+    product="day",
+    product_class="full",
+    zone="park",
+    sold=1,
+    redeemed=0,
+    held=0,
+    refunded=0,
+    reserved_refund=0,
+    valid_from=MIDNIGHT,
+    valid_to=MIDNIGHT + 86_400,
+    needs_face=False,
+    min_gap_s=0,
+    last_used_at=None,
+    last_used_lane="",
+)
+
+
+class Case(msgspec.Struct):
+    name: str
+    rights: list[RightFacts]
+    zone: ZoneFacts
+    scan: ScanFacts
+    verdict: str
+
+
+def clock(text: str) -> float:
+    hour, minute = text.split(":")
+    return MIDNIGHT + int(hour) * 3600 + int(minute) * 60
+
+
+RIGHT_WORDS = {
+    r"sold (\d+)": lambda n: {"sold": int(n)},
+    r"unlimited": lambda: {"sold": None},
+    r"used (\d+)": lambda n: {"redeemed": int(n)},
+    r"held (\d+)": lambda n: {"held": int(n)},
+    r"refunded (\d+)": lambda n: {"refunded": int(n)},
+    r"refund asked (\d+)": lambda n: {"reserved_refund": int(n)},
+    r"(group|annual)": lambda word: {"product_class": word},
+    r"ticket (\w+)": lambda state: {"ticket_state": state},
+    r"card (\w+)": lambda state: {"credential_state": state},
+    r"for (\w+)": lambda zone: {"zone": zone},
+    r"from (\d\d:\d\d)": lambda at: {"valid_from": clock(at)},
+    r"until (\d\d:\d\d)": lambda at: {"valid_to": clock(at)},
+    r"face needed": lambda: {"needs_face": True},
+    r"gap (\d+) min": lambda n: {"min_gap_s": int(n) * 60.0},
+    r"last used (\d\d:\d\d) at (\w+)": lambda at, lane: {"last_used_at": clock(at), "last_used_lane": lane},
+}
+ZONE_WORDS = {
+    r"limit (\d+)": lambda n: {"limit": int(n)},
+    r"inside (-?\d+)": lambda n: {"inside": int(n)},
+    r"held (\d+)": lambda n: {"held": int(n)},
+}
+SCAN_WORDS = {
+    r"at (\d\d:\d\d)": lambda at: {"now": clock(at)},
+    r"asks (\d+)": lambda n: {"pax": int(n)},
+    r"lane takes (\d+)": lambda n: {"max_pax": int(n)},
+    r"face matched": lambda: {"face_ok": True},
+    r"into (\w+)": lambda zone: {"to_zone": zone},
+}
+
+
+def read_words(text: str, table: dict) -> dict:
+    """Every comma separated phrase must be one of the table's; a typing error is no silent case."""
+    facts: dict = {}
+    for phrase in filter(None, map(str.strip, text.split(","))):
+        for pattern, meaning in table.items():
+            if found := re.fullmatch(pattern, phrase):
+                facts |= meaning(*found.groups())
+                break
+        else:
+            raise ValueError(f"{phrase!r} is not a phrase of this table")
+    return facts
+
+
+def read_case(line: str) -> Case:
+    name, held, zone, scan, verdict = (column.strip() for column in line.split("|"))
+    rights = []
+    if held != "nothing":
+        for number, words in enumerate(held.split("+"), 1):
+            facts = {"entitlement": number, "ticket": number} | read_words(words, RIGHT_WORDS)
+            rights.append(msgspec.structs.replace(RIGHT, **facts))
+    scanned = {"lane": "g1", "to_zone": "park", "now": clock("12:00"), "pax": None, "max_pax": 50, "face_ok": False}
+    scanned |= read_words(scan, SCAN_WORDS)
+    counts = {"zone": scanned["to_zone"], "inside": 0, "held": 0, "limit": None} | read_words(zone, ZONE_WORDS)
+    return Case(name, rights, ZoneFacts(**counts), ScanFacts(**scanned), verdict)
+
+
+CASES = [read_case(line) for line in TABLE.read_text().splitlines() if line and not line.startswith("#")]
+
+
+def in_words(verdict: Permit | Refusal, several: bool) -> str:
+    """A verdict the way the table writes it."""
+    if isinstance(verdict, Permit):
+        by = f", by ticket {verdict.ticket}" if several else ""
+        return f"pass {verdict.pax}, {verdict.remaining} left{by}"
+    told = [verdict.lane_of_use] if verdict.lane_of_use else []
+    told += [of_day(verdict.used_at)] if verdict.used_at is not None else []
+    told += [f"from {of_day(verdict.valid_from)}"] if verdict.valid_from is not None else []
+    return f"{verdict.code} ({', '.join(told)})" if told else verdict.code
+
+
+def of_day(at: float) -> str:
+    seconds = at - MIDNIGHT
+    return f"{int(seconds // 3600):02}:{int(seconds % 3600 // 60):02}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_decides_as_the_table_says(case: Case) -> None:
+    assert in_words(decide(case.rights, case.zone, case.scan), len(case.rights) > 1) == case.verdict
+
+
+def test_the_table_shows_every_refusal_that_the_decision_can_give() -> None:
+    source = Path(rules.__file__).read_text()
+    possible = set(re.findall(r'code="(\w+)"', source)) | set(re.findall(r'code = "(\w+)" if .* else "(\w+)"', source)[0])
+    possible |= set(rules.TICKET_STATES.values()) | set(rules.CREDENTIAL_STATES.values())
+    shown = {case.verdict.split(" ")[0] for case in CASES} - {"pass"}
+    assert shown == possible
+    assert possible <= REFUSALS.keys()
+
+
+def test_a_typing_error_in_the_table_is_no_silent_case() -> None:
+    with pytest.raises(ValueError, match="soled 1"):
+        read_case("x | soled 1 | | | pass 1, 0 left")
+
+
+# --- properties ---------------------------------------------------------------------------------------------------
+
+people = st.integers(0, 30)
+moments = st.integers(-2, 26).map(lambda hour: MIDNIGHT + hour * 3600.0)
+
+
+@st.composite
+def any_rights(draw: st.DrawFn) -> list[RightFacts]:
+    rights = []
+    for number in range(1, draw(st.integers(0, 3)) + 1):
+        facts = {
+            "entitlement": number,
+            "ticket": number,
+            "sold": draw(st.none() | people),
+            "redeemed": draw(people),
+            "held": draw(people),
+            "refunded": draw(people),
+            "reserved_refund": draw(people),
+            "product_class": draw(st.sampled_from(["full", "group", "annual"])),
+            "ticket_state": draw(st.sampled_from(["active", "active", "active", "void", "on_hold", "?"])),
+            "credential_state": draw(st.sampled_from(["active", "active", "active", "lost", "?"])),
+            "zone": draw(st.sampled_from(["park", "park", "museum"])),
+            "valid_from": draw(moments),
+            "valid_to": draw(moments),
+            "needs_face": draw(st.booleans()),
+            "min_gap_s": draw(st.sampled_from([0.0, 600.0])),
+            "last_used_at": draw(st.none() | moments),
+        }
+        rights.append(msgspec.structs.replace(RIGHT, **facts))
+    return rights
+
+
+zones = st.builds(ZoneFacts, zone=st.just("park"), inside=st.integers(-5, 40), held=people, limit=st.none() | people)
+scans = st.builds(
+    ScanFacts,
+    lane=st.just("g1"),
+    to_zone=st.just("park"),
+    now=moments,
+    pax=st.none() | st.integers(1, 40),
+    max_pax=st.integers(1, 40),
+    face_ok=st.booleans(),
+)
+
+
+@given(any_rights(), zones, scans)
+@example([RIGHT], ZoneFacts(zone="park", inside=0, held=0, limit=None), ScanFacts(
+    lane="g1", to_zone="park", now=MIDNIGHT, pax=None, max_pax=1, face_ok=False))  # fmt: skip
+def test_never_permits_more_than_places_room_and_lane_allow(rights, zone, scan) -> None:
+    verdict = decide(rights, zone, scan)
+    if isinstance(verdict, Refusal):
+        assert verdict.code in REFUSALS
+        return
+    (right,) = [right for right in rights if right.entitlement == verdict.entitlement]
+    assert 1 <= verdict.pax <= scan.max_pax
+    assert scan.pax is None or verdict.pax <= scan.pax
+    if right.sold is None:
+        assert verdict.pax == 1 and right.held == 0
+    else:
+        taken = right.redeemed + right.held + right.refunded + right.reserved_refund
+        assert taken + verdict.pax + verdict.remaining == right.sold
+        assert verdict.remaining >= 0
+    if zone.limit is not None:
+        assert max(zone.inside, 0) + zone.held + verdict.pax <= zone.limit
+    assert (right.credential_state, right.ticket_state, right.zone) == ("active", "active", "park")
+    assert right.valid_from <= scan.now < right.valid_to
+    assert scan.face_ok or not right.needs_face
+
+
+@given(any_rights(), zones, scans)
+def test_is_pure_and_the_order_of_the_rights_does_not_decide_whether_one_passes(rights, zone, scan) -> None:
+    forward, backward = decide(rights, zone, scan), decide(rights[::-1], zone, scan)
+    assert decide(rights, zone, scan) == forward
+    assert type(forward) is type(backward)
+    if isinstance(forward, Permit) and isinstance(backward, Permit):
+        assert forward.pax == backward.pax
+
+
+@given(any_rights(), zones, scans)
+def test_a_further_ticket_never_takes_a_passage_away(rights, zone, scan) -> None:
+    if rights and isinstance(decide(rights[:-1], zone, scan), Permit):
+        assert isinstance(decide(rights, zone, scan), Permit)
