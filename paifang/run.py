@@ -17,7 +17,7 @@ PASSWORD_FILE = "demo-password"  # noqa: S105 - a file's name
 async def run_both(site: Path, data: Path, seed: int, speed: float, seconds: float | None) -> int:
     """Run until Ctrl-C, or for `seconds`. Returns the exit code for the shell."""
     password = _password(data)
-    environment = {**os.environ, "PAIFANG_DEMO_PASSWORD": password}
+    environment = {**os.environ, "PAIFANG_DEMO_PASSWORD": password, "PYTHONUNBUFFERED": "1"}
     program = [sys.executable, "-m", "paifang"]
     ready = trio.Event()
     async with trio.open_nursery() as nursery:

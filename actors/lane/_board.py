@@ -21,8 +21,10 @@ from actors.admission.refusals import OK
 from actors.counter import AskBooks
 from actors.gate import GateClose, GateOpen, GateRearm, GateRelease, GateReport, GateResume
 from actors.lane._shared import (
+    ALARM_SHOWN_S,
     ENTRY_MODES,
     EXIT_MODES,
+    AlarmOver,
     Face,
     LaneCommandRefused,
     LaneConfig,
@@ -58,7 +60,6 @@ from storage.interfaces import CounterBaseline, LaneBooks, OpenCase, RefusedScan
 DECIDE_S = 2.0  # a visitor waits no longer for a decision; then the lane says `unavailable`
 CLOSING_S = 4.0  # the barrier should be sensed closed this long after a grant's end; then it is told to again
 SETTLE_S = 8.0  # after a restart, a barrier that still stands open for an old grant is closed after this long
-ALARM_SHOWN_S = 10.0
 POSTPONE_SCAN_MAX = 1  # the next visitor may scan while the barrier is still moving; nobody else queues in software
 
 REARM_S = 10.0  # a board that is not sensed closed this long after re-arming still needs it
@@ -200,6 +201,7 @@ class BoardLane:
             if envelope is None:
                 self._gate.tell(GateClose())
                 self._face.show(alarm="not_closed")
+                self._me.set_timer("alarm", ALARM_SHOWN_S, AlarmOver())
                 m.state_timeout(CLOSING_S)
                 continue
             following = self._any(envelope, m)
@@ -274,6 +276,9 @@ class BoardLane:
                 return STAY if name in ("released", "needs_rearm", "rearming", "unavailable") else self._unavailable
             case GateAlarm(kind=kind):
                 self._on_alarm(kind)
+                return STAY
+            case AlarmOver():
+                self._face.show(alarm="")
                 return STAY
             case Booked() as booked:
                 if not booked.repeated:
@@ -480,6 +485,7 @@ class BoardLane:
 
     def _on_alarm(self, kind: AlarmKind) -> None:
         self._face.show(alarm=kind.value)
+        self._me.set_timer("alarm", ALARM_SHOWN_S, AlarmOver())
         if kind is AlarmKind.TAILGATE:
             self._tailgate_at = trio.current_time()
         self._face.feed("alarm", "warning", kind.value, _ALARM_ZH.get(kind, kind.value), f"Alarm: {kind.value}")

@@ -16,7 +16,9 @@ import trio
 from actors._common import offer
 from actors.admission.refusals import OK, words
 from actors.lane._shared import (
+    ALARM_SHOWN_S,
     ENTRY_MODES,
+    AlarmOver,
     Face,
     LaneCommandRefused,
     LaneConfig,
@@ -171,6 +173,8 @@ class LinkLane:
                     self._undecided(nonce)
                 case _AskBooks():
                     self._ask_books()
+                case AlarmOver():
+                    self._face.show(alarm="")
                 case Stop():
                     return
 
@@ -366,6 +370,7 @@ class LinkLane:
     def _on_alarm(self, request: link.Alarm) -> None:
         kind = request.kind[: link.NAME_BYTES_MAX]
         self._face.show(alarm=kind)
+        self._me.set_timer("alarm", ALARM_SHOWN_S, AlarmOver())
         self._face.feed("alarm", "warning", kind, f"报警：{kind}", f"Alarm: {kind}")
         if kind in CASE_ALARMS:
             offer(

@@ -19,6 +19,7 @@ EXIT_MODES = frozenset({LaneMode.NORMAL_EXIT, LaneMode.BIDIRECTIONAL})
 OPERATOR_MODES = frozenset(
     {LaneMode.CLOSED, LaneMode.NORMAL_ENTRY, LaneMode.NORMAL_EXIT, LaneMode.BIDIRECTIONAL, LaneMode.MAINTENANCE}
 )
+ALARM_SHOWN_S = 10.0  # on the lane's tile; the feed and the cases keep it
 MANUAL_PAX_MAX = 50  # people in one manual opening
 
 
@@ -74,6 +75,10 @@ class OpenLane(Base, frozen=True, kw_only=True):
     pax: int
     reason: str
     by: str
+
+
+class AlarmOver(Telemetry, frozen=True, kw_only=True):
+    """A lane's own timer: the alarm was shown for long enough."""
 
 
 class Face:
