@@ -127,7 +127,7 @@ class Embedded:
             return
         try:
             await self._start()
-        except AccountError as exc:
+        except (AccountError, OSError) as exc:
             await self.stop()
             raise EmbeddedError(str(exc)) from exc
         except BaseException:
@@ -265,7 +265,10 @@ class Embedded:
         """Make the cluster beside its place and rename it: a half-made one is never taken for a whole one."""
         self._progress("making a new database cluster")
         if self.cluster.exists():
-            self.cluster.rmdir()  # only if empty: we delete no data of which we know nothing
+            try:
+                self.cluster.rmdir()  # only if empty: we delete no data of which we know nothing
+            except OSError as exc:
+                raise EmbeddedError(f"{self.cluster} is no database cluster and not empty; move it away") from exc
         fresh = self.data_dir / "pg.new"
         if fresh.exists():
             shutil.rmtree(fresh)
