@@ -11,14 +11,14 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+import urllib.parse
+from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 import msgspec
 import trio
-from trio_websocket import ConnectionClosed, HandshakeError, open_websocket_url
+from trio_websocket import ConnectionClosed, HandshakeError, wrap_client_stream
 
 from protocols.console import Delta, Login, Resume, Session, Snapshot
 from protocols.errors import RpcError
@@ -84,6 +84,36 @@ class _Call:
         self.response: Response | None = None
 
 
+class Notifications:
+    """An iterator over what the server says unasked. (No generator: those want closing when one stops half-way.)"""
+
+    def __init__(self, source: trio.MemoryReceiveChannel[Response]) -> None:
+        self._source = source
+
+    def __aiter__(self) -> Notifications:
+        return self
+
+    async def __anext__(self) -> tuple[str, msgspec.Raw]:
+        note = await self._source.__anext__()
+        return note.method, note.params
+
+
+class Deltas:
+    """An iterator over deltas; other notifications are passed over."""
+
+    def __init__(self, source: Notifications, wire: Wire) -> None:
+        self._source, self._wire = source, wire
+
+    def __aiter__(self) -> Deltas:
+        return self
+
+    async def __anext__(self) -> Delta:
+        while True:
+            method, params = await self._source.__anext__()
+            if method == DELTA_METHOD:
+                return decode_value(self._wire, params, Delta)
+
+
 class ConsoleClient:
     """One connection. Make it with `connect`; calls may run at the same time."""
 
@@ -101,36 +131,44 @@ class ConsoleClient:
     ) -> AsyncIterator[ConsoleClient]:
         """Open the channel at `url`, such as `ws://127.0.0.1:8460/channel`.
 
+        Args:
+            url: `ws:` or `wss:`.
+            wire: the subprotocol.
+            tls: for `wss:`; the system's certificates if not given.
+
         Raises:
             ConsoleClosed: nobody listens there, or the server refuses.
         """
-        client: ConsoleClient | None = None
-        async with contextlib.AsyncExitStack() as stack:
-            try:
-                socket = await stack.enter_async_context(
-                    open_websocket_url(
-                        url,
-                        tls,
-                        subprotocols=[str(wire)],
-                        max_message_size=MAX_RESPONSE_BYTES,
-                        connect_timeout=CONNECT_TIMEOUT_S,
-                        disconnect_timeout=math.inf,  # bounded below, without turning a late goodbye into an error
-                    )
-                )
-            except (HandshakeError, OSError) as error:
-                raise ConsoleClosed(f"{url}: {error!r}") from error
-            client = cls(socket, wire)
-            try:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(client._read)
-                    try:
-                        yield client
-                    finally:
-                        with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
-                            await socket.aclose()
-                        nursery.cancel_scope.cancel()
-            except BaseExceptionGroup as group:
-                raise _only(group) from None
+        stream = await _open_stream(url, tls)
+        # The stream is ours and not the library's: when the server closes first, trio-websocket leaves it open.
+        try:
+            async with trio.open_nursery() as nursery:
+                parts = urllib.parse.urlsplit(url)
+                try:
+                    with trio.fail_after(CONNECT_TIMEOUT_S):
+                        socket = await wrap_client_stream(
+                            nursery, stream, parts.netloc, parts.path or "/", subprotocols=[str(wire)],
+                            max_message_size=MAX_RESPONSE_BYTES,
+                        )  # fmt: skip
+                except (HandshakeError, trio.TooSlowError) as error:
+                    raise ConsoleClosed(f"{url}: {error!r}") from error
+                if socket.subprotocol is None:  # closed before the handshake was answered, or refused
+                    raise ConsoleClosed(f"{url}: the server refuses the connection")
+                client = cls(socket, wire)
+                nursery.start_soon(client._read)
+                try:
+                    yield client
+                finally:
+                    with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
+                        await socket.aclose()
+                    nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            only = _only(group)
+            if isinstance(only, HandshakeError):  # raised by the library's reader, beside us
+                raise ConsoleClosed(f"{url}: {only!r}") from only
+            raise only from None
+        finally:
+            await trio.aclose_forcefully(stream)
 
     async def login(self, user: str, password: str) -> Session:
         """Log in. Raises ConsoleRefused with the code `bad_login` or `locked`."""
@@ -170,17 +208,13 @@ class ConsoleClient:
             raise ConsoleRefused(call.response.error)
         return decode_value(self._wire, call.response.result, result)
 
-    async def deltas(self) -> AsyncGenerator[Delta, None]:
+    def deltas(self) -> Deltas:
         """Every delta since `subscribe`, in order; ends when the connection does."""
-        async with contextlib.aclosing(self.notifications()) as notifications:
-            async for method, params in notifications:
-                if method == DELTA_METHOD:
-                    yield decode_value(self._wire, params, Delta)
+        return Deltas(self.notifications(), self._wire)
 
-    async def notifications(self) -> AsyncGenerator[tuple[str, msgspec.Raw], None]:
+    def notifications(self) -> Notifications:
         """Every notification as (method, undecoded params); ends when the connection does."""
-        async for note in self._notes_out:
-            yield note.method, note.params
+        return Notifications(self._notes_out)
 
     async def _send(self, frame: str | bytes) -> None:
         try:
@@ -221,6 +255,25 @@ class ConsoleClient:
         for call in self._calls.values():
             call.answered.set()
         return self._closed
+
+
+async def _open_stream(
+    url: str, tls: ssl.SSLContext | None
+) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
+    """A connected stream. Raises ConsoleClosed."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ConsoleClosed(f"{url}: not a ws: or wss: address")
+    try:
+        with trio.fail_after(CONNECT_TIMEOUT_S):
+            if parts.scheme == "ws":
+                return await trio.open_tcp_stream(parts.hostname, parts.port or 80)
+            context = tls or ssl.create_default_context()
+            return await trio.open_ssl_over_tcp_stream(
+                parts.hostname, parts.port or 443, ssl_context=context, https_compatible=True
+            )
+    except (OSError, ValueError, trio.TooSlowError) as error:
+        raise ConsoleClosed(f"{url}: {error!r}") from error
 
 
 def _only(group: BaseExceptionGroup[Any]) -> BaseException:

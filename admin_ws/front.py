@@ -206,7 +206,7 @@ class ReplayStream(trio.abc.HalfCloseableStream):
     the deadline here, inside the shield.
     """
 
-    def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream], replay: bytes) -> None:
+    def __init__(self, stream: trio.abc.Stream, replay: bytes) -> None:
         self._stream, self._replay = stream, replay
         self.throttle = Throttle()
 
@@ -214,6 +214,7 @@ class ReplayStream(trio.abc.HalfCloseableStream):
     def socket(self) -> trio.socket.SocketType:
         """The socket at the bottom; hypercorn asks it for both ends' addresses."""
         bottom = self._stream.transport_stream if isinstance(self._stream, trio.SSLStream) else self._stream
+        assert isinstance(bottom, trio.SocketStream)
         return bottom.socket
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
@@ -234,7 +235,7 @@ class ReplayStream(trio.abc.HalfCloseableStream):
         with trio.move_on_after(SEND_TIMEOUT_S) as patience:
             await self._stream.send_all(data)
         if patience.cancelled_caught:
-            self.socket.close()
+            await trio.aclose_forcefully(self._stream)
             raise trio.BrokenResourceError("the client does not read")
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -243,7 +244,7 @@ class ReplayStream(trio.abc.HalfCloseableStream):
 
     async def send_eof(self) -> None:
         """Half-close a plain stream; TLS has no such thing, and the caller goes on to close."""
-        if isinstance(self._stream, trio.SocketStream):
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
             await self._stream.send_eof()
 
     async def aclose(self) -> None:

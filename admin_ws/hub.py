@@ -8,6 +8,7 @@ line.  A page that cannot keep up is its own problem: `Subscriber.offer` never w
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -31,6 +32,7 @@ from protocols.console import (
 from protocols.jsonrpc import Frame, RequestId, Wire, encode_notification, encode_result
 
 BATCH_S = 0.05  # shortest time between two deltas
+GATHER_S = 0.005  # from a change after a quiet time to its delta, so that what was told together is shown together
 HEARTBEAT_S = 1.0  # longest time between two deltas; a page calls itself stale after three
 FEED_LINES = 500  # lines of the feed in a snapshot; older ones are in the database
 FLOW_MINUTES = 24 * 60  # points of the flow curve in a snapshot
@@ -114,7 +116,8 @@ class Hub:
         self._pending: dict[Hashable, Any] = {}
         self._pending_feed: list[FeedEvent] = []
         self._subscribers: dict[Subscriber, None] = {}
-        self._last_sent_at = -1.0  # Trio time
+        self._last_sent_at = -math.inf  # Trio time
+        self._flush_at: float | None = None  # Trio time; None: no batch is open
         self._views = self._events = self._deltas = self._heartbeats = self._encodings = self._frames = 0
 
     def statistics(self) -> HubStatistics:
@@ -133,6 +136,7 @@ class Hub:
     async def run(self, me: Address) -> None:
         """The actor's main: serves until `Stop`. Unknown messages are logged and ignored: nobody's fault ends it."""
         me.set_timer("beat", HEARTBEAT_S, _Beat())
+        self._flush_at = None  # a timer dies with its incarnation
         if self._pending or self._pending_feed:
             self._arm(me)
         while True:
@@ -145,7 +149,7 @@ class Hub:
                 self._pending_feed.append(message)
                 self._arm(me)
             elif isinstance(message, _Flush):
-                self._flush(me)
+                self._flush()
             elif isinstance(message, _Beat):
                 self._beat(me)
             elif isinstance(message, Subscribe):
@@ -181,18 +185,15 @@ class Hub:
         return True
 
     def _arm(self, me: Address) -> None:
-        """Make sure that the batch ends: at once after a quiet time, otherwise `BATCH_S` after the last delta."""
-        wait_s = max(0.0, self._last_sent_at + BATCH_S - trio.current_time())
-        if wait_s > 0:
-            me.set_timer("flush", wait_s, _Flush())
-        else:
-            self._flush(me)
+        """Make sure that the batch ends: `BATCH_S` after the last delta; soon, if that is long ago."""
+        if self._flush_at is None:
+            now = trio.current_time()
+            self._flush_at = max(now + GATHER_S, self._last_sent_at + BATCH_S)
+            me.set_timer("flush", self._flush_at - now, _Flush())
 
-    def _flush(self, me: Address) -> None:
+    def _flush(self) -> None:
         """Turn what is pending into the next revision and offer it to everybody."""
-        me.cancel_timer("flush")
-        if not self._pending and not self._pending_feed:
-            return
+        self._flush_at = None
         views = list(self._pending.values())
         lanes = [view for view in views if isinstance(view, LaneView)]
         zones = [view for view in views if isinstance(view, ZoneView)]

@@ -6,6 +6,7 @@ import contextlib
 import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -105,23 +106,23 @@ class Console:
         async def handle(raw: trio.SocketStream) -> None:
             await self._handle(raw, serve_pages)
 
-        async with trio.open_nursery() as nursery:
-            await nursery.start(trio.serve_listeners, handle, listeners)
-            me.state = f"listening on {self._host}:{self._port}"
-            while True:
-                envelope = await me.receive()
-                if isinstance(envelope.msg, Stop):
-                    break
-                envelope.fail(TypeError(f"the console server takes no {type(envelope.msg).__name__}"))
-            me.state = "closing"
-            for listener in listeners:
-                await listener.aclose()
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                await accepting.start(partial(trio.serve_listeners, handle, listeners, handler_nursery=connections))
+                me.state = f"listening on {self._host}:{self._port}"
+                while True:
+                    envelope = await me.receive()
+                    if isinstance(envelope.msg, Stop):
+                        break
+                    envelope.fail(TypeError(f"the console server takes no {type(envelope.msg).__name__}"))
+                me.state = "closing"
+                accepting.cancel_scope.cancel(reason="the console server stops")  # closes the listeners, too
             self.channel.close_all()
             with trio.move_on_after(CLOSE_TIMEOUT_S):
                 await self.channel.wait_empty()
             for raw in tuple(self._open):  # ends even a send that a library shields from cancellation
                 raw.socket.close()
-            nursery.cancel_scope.cancel(reason="the console server stops")
+            connections.cancel_scope.cancel(reason="the console server stops")
 
     def _health(self) -> dict[str, object]:
         alive = self._hub.alive

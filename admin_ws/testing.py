@@ -8,12 +8,13 @@ one is the messages.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import trio
 
 from core import Address, Child, Stop, Supervisor
 from core.testing import running
@@ -23,6 +24,8 @@ from .channel import Route
 from .hub import HUB_MAILBOX_CAPACITY, Hub
 from .server import Console
 
+WITHIN_S = 5.0  # patience of `until`
+LOOK_EVERY_S = 0.005
 ACKNOWLEDGE_S = 0.3  # from one lane's acknowledgement to the next
 PRINTING_S = 1.0
 
@@ -32,10 +35,17 @@ USERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "boris": ("battery staple", "operator", OPERATOR),
     "chen": ("till one", "cashier", ("sales.sell", "evacuation.trigger", "site.view")),
     "dora": ("only looking", "auditor", ("site.view",)),
-    "max": ("everything", "admin", (*OPERATOR, "sales.sell")),
+    "max": ("everything", "duty_manager", (*OPERATOR, "sales.sell")),
 }
 
 LANE_NAMES = ("北门 1", "北门 2", "北门 3", "南门 1", "南门 2", "东门 1", "东门 2", "索道 1")
+
+
+async def until(holds: Callable[[], object], within_s: float = WITHIN_S) -> None:
+    """Wait for something that no event tells of. Raises trio.TooSlowError."""
+    with trio.fail_after(within_s):
+        while not holds():  # noqa: ASYNC110  # what is looked at belongs to the code under test and has no event
+            await trio.sleep(LOOK_EVERY_S)
 
 
 class Refusal(Exception):
@@ -55,10 +65,19 @@ class StubSite:
 
     Args:
         lanes: how many lanes there are.
-        static_folder: the built pages, if the test needs them.
+        static_folder: the built pages, if the test needs others than the committed console's.
+        port: 0 takes a free one.
+        more_routes: of the test's own actors.
     """
 
-    def __init__(self, *, lanes: int = 8, static_folder: Path | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        lanes: int = 8,
+        static_folder: Path | None = None,
+        port: int = 0,
+        more_routes: Sequence[Route] = (),
+    ) -> None:
         self.sees: list[Any] = []
         self.revoked: set[str] = set()  # tokens that are no longer good
         self.deaf: set[str] = set()  # lanes that never acknowledge a release
@@ -76,7 +95,7 @@ class StubSite:
             port=port,
             hub=self.hub_address,
             accounts=self.accounts,
-            routes=self.routes(),
+            routes=[*self.routes(), *more_routes],
             site_id="stub",
             site_name="黄山风景区（演示）",
             view_permission="site.view",
@@ -117,6 +136,7 @@ class StubSite:
         )
         async with running(tree):
             self.tell_everything()
+            await until(lambda: len(self.hub.snapshot().lanes) == len(self.lanes))  # it gathers what was told together
             yield self
 
     @property

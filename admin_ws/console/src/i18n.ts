@@ -216,6 +216,7 @@ const words: Record<string, readonly [string, string]> = {
   "device.link": ["链路", "Link"],
   "device.database": ["数据库", "Database"],
   "device.face": ["人脸", "Faces"],
+  "device.lane": ["通道", "Lane"],
   "alarm.tailgate": ["尾随", "Tailgating"],
   "alarm.reverse": ["逆行", "Wrong way"],
   "alarm.intrusion": ["闯入", "Intrusion"],
@@ -238,12 +239,12 @@ const words: Record<string, readonly [string, string]> = {
   "kind.evacuation": ["疏散", "Evacuation"],
   "kind.case": ["个案", "Case"],
   "kind.login": ["登录", "Log-in"],
-  "role.admin": ["管理员", "Administrator"],
+  "role.gate_staff": ["检票员", "Gate staff"],
+  "role.duty_manager": ["值班经理", "Duty manager"],
   "role.operator": ["值班员", "Operator"],
   "role.cashier": ["售票员", "Cashier"],
   "role.security": ["安保", "Security"],
   "role.auditor": ["审计", "Auditor"],
-  "role.supervisor": ["主管", "Supervisor"],
 };
 
 export function word(group: string, value: string): string {
