@@ -123,7 +123,8 @@ async def _one_by_one(connection: asyncpg.Connection, site: Site, attempt: Attem
             refused.__cause__ = exc
             answers = [refused]
             if isinstance(op, UNANSWERED):
-                await _book(connection, site, attempt, [_refused_case(op, _reason(exc), site.clock())])
+                case = _refused_case(op, _reason(exc), site.clock(), site.new_id())
+                await _book(connection, site, attempt, [case])
         await connection.execute("release one")
         attempt.answers += answers
     await _commit(connection, attempt)
@@ -200,15 +201,15 @@ def _apply(op: Base, books: Books, sales: Sales, records: Records) -> Any:
         refused = LedgerRefused(f"{type(op).__name__} failed: {type(exc).__name__}")
         refused.__cause__ = exc
     if isinstance(op, UNANSWERED):
-        records.open_case(_refused_case(op, str(refused), books.now))
+        records.open_case(_refused_case(op, str(refused), books.now, books.new_id()))
     return refused
 
 
-def _refused_case(op: Base, reason: str, now: float) -> OpenCase:
-    """Nobody waits for the answer to such an operation, so that its refusal must wait for somebody."""
+def _refused_case(op: Base, reason: str, now: float, number: int) -> OpenCase:
+    """Nobody waits for the answer to such an operation, so its refusal must wait for somebody."""
     name = type(op).__name__
     detail = f"{name} could not be written: {reason}"
-    return OpenCase(key=f"refused:{name}:{now:.6f}", kind="refused", lane="", severity="alarm", detail=detail, at=now)
+    return OpenCase(key=f"refused:{number}", kind="refused", lane="", severity="alarm", detail=detail, at=now)
 
 
 def _reason(exc: BaseException) -> str:

@@ -199,7 +199,7 @@ class Books:
         self.records = records
         self.now = now
         self._decide = decide
-        self._new_id = new_id
+        self.new_id = new_id
         self._next_seq = next_seq
         self.zones: dict[str, Zone] = {}
         self.rights: dict[int, Right] = {}
@@ -260,7 +260,7 @@ class Books:
         if right not in rights or pax > op.max_pax or (available is not None and pax > available):
             raise LedgerRefused(f"the rule permits {pax} people on entitlement {right.entitlement}")
         grant = Grant(
-            grant=self._new_id(),
+            grant=self.new_id(),
             lane=op.lane,
             device=op.device,
             nonce=op.nonce,
@@ -383,7 +383,7 @@ class Books:
         if op.delta:
             zone.move(op.delta)
             self._zone(OUTSIDE).move(-op.delta)
-            new = (self._new_id(), self._next_seq(), op.zone, op.delta, op.reason, op.user, self.now)
+            new = (self.new_id(), self._next_seq(), op.zone, op.delta, op.reason, op.user, self.now)
             self.rows.add("insert_calibrations", *new)
         return zone.count()
 

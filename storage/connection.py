@@ -78,7 +78,11 @@ def parse_url(url: str) -> Dsn:
 
     Raises BadUrl, which never contains the password.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        host = unquote(parts.hostname or "")
+    except ValueError as exc:
+        raise BadUrl("the database URL is not one") from exc
     if parts.scheme not in ("postgresql", "postgres"):
         raise BadUrl(f"a database URL begins with postgresql://, not {parts.scheme or 'nothing'}://")
     options = dict(parse_qsl(parts.query))
@@ -90,7 +94,7 @@ def parse_url(url: str) -> Dsn:
     except ValueError as exc:
         raise BadUrl("the port in the database URL is not a number from 1 to 65535") from exc
     dsn = Dsn(
-        host=options.get("host") or unquote(parts.hostname or ""),
+        host=options.get("host") or host,
         port=port,
         user=unquote(parts.username or ""),
         password=unquote(parts.password or ""),

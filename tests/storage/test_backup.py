@@ -90,7 +90,7 @@ async def test_a_damaged_backup_restores_nothing(tmp_path: Path) -> None:
         async with ledger_running(database.dsn) as ledger:
             await ledger.sell("adult", 400)
         await backup(database.dsn, whole)
-    data = whole.read_bytes()  # noqa: ASYNC240
+    data = whole.read_bytes()
     await run_sql(server.dsn, "drop database if exists restored", "create database restored")
     target = Database(server.dsn.with_database("restored"))
     try:
