@@ -29,7 +29,7 @@ from storage.connection import Dsn, parse_url
 from storage.embedded import Embedded, EmbeddedError
 
 STOP_WITHIN_S = 25.0  # of an orderly stop; then whatever is left is cancelled
-CONSOLE_UP_WITHIN_S = 30.0
+CONSOLE_UP_WITHIN_S = 15.0
 DEMO_USERS = {
     "cashier": "cashier",
     "operator": "operator",
@@ -120,8 +120,11 @@ class _Database:
 
 async def _announce(built: BuiltSite, site: SiteFile, data: Path, started: float, say: Say) -> None:
     """Say READY once the console listens (the lanes started before it), then watch how late the loop is."""
-    with trio.move_on_after(CONSOLE_UP_WITHIN_S):
+    with trio.move_on_after(CONSOLE_UP_WITHIN_S) as patience:
         await built.wait_for_console()
+    if patience.cancelled_caught:
+        where = f"{site.http.host}:{site.http.port}"
+        say(f"WARNING: no console on {where}: {built.console_error()}; check http.host and http.port in the site file")
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked at again: a full collection took 40 ms
     took_s = trio.current_time() - started

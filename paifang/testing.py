@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import msgspec
 import trio
 
-from admin_ws.client import ConsoleClient
+from admin_ws.client import ConsoleClient, ConsoleClosed
 from paifang.check import load
 from paifang.keys import KeyRing
 from paifang.site import SiteFile
@@ -181,9 +181,7 @@ class SiteRig:
         """Sell one at the window, paid in cash. Raises ConsoleError."""
         return (await self.sell_all(product, 1, key=key, printer=printer, **line)).tickets[0]
 
-    async def sell_all(
-        self, product: str, quantity: int, *, key: str = "", printer: str = "", **line: Any
-    ) -> Sold:
+    async def sell_all(self, product: str, quantity: int, *, key: str = "", printer: str = "", **line: Any) -> Sold:
         self._sales += 1
         price = next(each.price_cents for each in self.site.products if each.id == product)
         order = Sell(
@@ -205,22 +203,32 @@ class SiteRig:
     async def shows(self, condition: Callable[[Snapshot], bool], what: str, within_s: float = 10.0) -> Snapshot:
         """Wait until a console shows something. Returns the state that did."""
         with trio.move_on_after(within_s):
-            async with self.console("operator") as client:
-                state = await client.subscribe()
+            while True:
+                try:
+                    async with self.console("operator") as client:
+                        return await self._shown(client, condition)
+                except ConsoleClosed:  # the server is on its way up, or just ended
+                    await trio.sleep(LOOK_S * 5)
+        raise AssertionError(f"the console did not show within {within_s:g} s: {what}")
+
+    async def _shown(self, client: ConsoleClient, condition: Callable[[Snapshot], bool]) -> Snapshot:
+        state = await client.subscribe()
+        if condition(state):
+            return state
+        async with aclosing(client.deltas()) as deltas:
+            async for delta in deltas:
+                state = merge(state, delta)
                 if condition(state):
                     return state
-                async with aclosing(client.deltas()) as deltas:
-                    async for delta in deltas:
-                        state = merge(state, delta)
-                        if condition(state):
-                            return state
-        raise AssertionError(f"the console did not show within {within_s:g} s: {what}")
+        raise ConsoleClosed("the connection ended")
 
     async def lanes_idle(self, within_s: float = 15.0) -> None:
         """Wait until every lane can take a visitor."""
         await self.shows(
-            lambda state: len(state.lanes) == len(self.site.lanes)
-            and all(lane.available and lane.state == "idle" for lane in state.lanes),
+            lambda state: (
+                len(state.lanes) == len(self.site.lanes)
+                and all(lane.available and lane.state == "idle" for lane in state.lanes)
+            ),
             "every lane is idle",
             within_s,
         )

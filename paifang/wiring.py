@@ -83,6 +83,10 @@ class BuiltSite:
         self._web = web
         self.stopping = False
 
+    def console_error(self) -> str:
+        """Why the console does not listen, as far as is known."""
+        return self._web.last_error or self._web.state
+
     async def wait_for_console(self) -> None:
         """Wait until the console's port is being listened on. The lanes started before it."""
         while not (self._web.alive and self._web.state.startswith("listening")):  # noqa: ASYNC110 - no event over restarts

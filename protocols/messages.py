@@ -121,7 +121,7 @@ class Credential(msgspec.Struct, frozen=True):
 
 
 class Counters(msgspec.Struct, frozen=True):
-    """A lane's cumulative counts. `epoch` changes when the board's counters were reset or wrapped."""
+    """A lane's cumulative counts. `epoch` changes when the board's counters were reset."""
 
     epoch: str
     entries: int
