@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -215,11 +215,10 @@ class SiteRig:
         state = await client.subscribe()
         if condition(state):
             return state
-        async with aclosing(client.deltas()) as deltas:
-            async for delta in deltas:
-                state = merge(state, delta)
-                if condition(state):
-                    return state
+        async for delta in client.deltas():
+            state = merge(state, delta)
+            if condition(state):
+                return state
         raise ConsoleClosed("the connection ended")
 
     async def lanes_idle(self, within_s: float = 15.0) -> None:
