@@ -18,6 +18,7 @@ from sim.truth import TruthEvent
 ENTRY, EXIT = "entry", "exit"
 GRANTED_KINDS = frozenset({"granted", "late"})
 OUTSIDE = "outside"
+FACE_REFUSED = "factor_mismatch"
 
 
 # --- the tables, as far as figures need them ----------------------------------------------------------------------
@@ -283,21 +284,26 @@ def printed(inputs: Inputs) -> int:
 
 
 def faces(inputs: Inputs) -> dict[str, int]:
-    """Scans of a card with a photograph, as the gate was answered."""
+    """Scans of a card with a photograph: opened, and refused because the face is another one.
+
+    A gate that was told `unavailable` (the comparison took too long) has compared nothing, and counts as neither.
+    """
     nonces = {scan.nonce for scan in inputs.of(truth.Scan) if scan.cause in ("face_own", "face_other")}
-    results = Counter(answer.result for answer in inputs.of(truth.Answer) if answer.nonce in nonces)
-    return {"accepted": results["grant"], "refused": results["deny"]}
+    answers = [answer for answer in inputs.of(truth.Answer) if answer.nonce in nonces]
+    return {
+        "accepted": sum(answer.result == "grant" for answer in answers),
+        "refused": sum(answer.code == FACE_REFUSED for answer in answers),
+    }
 
 
 def wrong_faces(inputs: Inputs) -> list[str]:
     """Cards that were answered wrongly: opened for another face, or refused to their holder."""
-    right = {"face_own": "grant", "face_other": "deny"}
-    causes = {scan.nonce: scan.cause for scan in inputs.of(truth.Scan) if scan.cause in right}
-    answers = {answer.nonce: answer for answer in inputs.of(truth.Answer) if answer.nonce in causes}
+    causes = {scan.nonce: scan.cause for scan in inputs.of(truth.Scan)}
     return [
-        f"{cause} was answered {answers[nonce].result if nonce in answers else 'not at all'}"
-        for nonce, cause in causes.items()
-        if nonce not in answers or answers[nonce].result != right[cause]
+        f"{causes[answer.nonce]} at {answer.lane} was answered {answer.result} {answer.code}".rstrip()
+        for answer in inputs.of(truth.Answer)
+        if (causes.get(answer.nonce), answer.result) == ("face_other", "grant")
+        or (causes.get(answer.nonce), answer.code) == ("face_own", FACE_REFUSED)
     ]
 
 

@@ -39,6 +39,7 @@ SERIAL_SINGLES = 4  # at the lane that cannot tell its visitors that it is full:
 LEAVE_MUSEUM = 3
 OWN_PHOTO = 1  # the card is made with the first photograph of its holder, and used with another one if there is one
 FACE_PATIENCE_S = 8.0
+FACE_TRIES = 4
 FACE_GAP_S = 1.2  # more than the product's `min_gap_s`
 RELEASE_S = 5.0
 ESCAPE_LANES = 6
@@ -241,13 +242,18 @@ class DemoScript:
             await trio.sleep(FACE_GAP_S)
 
     async def _card(self, lane: SimLane, card: str, photo: bytes, ticket: int, cause: str) -> None:
-        async with lane.queue:
-            scanned = await lane.scan(
-                card, FACE_PATIENCE_S, cause=cause, kind="card", photo=photo, ticket=ticket, visitor=cause
-            )
-            if scanned.opened:
-                await lane.walk(0.3, ticket=ticket, visitor=cause)
-                lane.done(scanned, 1)
+        """Show a card and a face; again when the gate says that it could not compare them just now."""
+        for _ in range(FACE_TRIES):
+            async with lane.queue:
+                scanned = await lane.scan(
+                    card, FACE_PATIENCE_S, cause=cause, kind="card", photo=photo, ticket=ticket, visitor=cause
+                )
+                if scanned.opened:
+                    await lane.walk(0.3, ticket=ticket, visitor=cause)
+                    lane.done(scanned, 1)
+            if scanned.opened or scanned.code not in ("", "unavailable", "too_soon"):
+                return
+            await trio.sleep(FACE_GAP_S)
 
     async def _evacuate(self) -> None:
         """Open everything; people run out; two people restore; every lane is re-armed."""

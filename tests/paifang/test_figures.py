@@ -119,24 +119,26 @@ def test_printed_counts_each_code_once() -> None:
     assert figures.printed(inputs(*jobs)) == 2
 
 
-def test_faces_counts_answers_to_scans_with_photographs() -> None:
+def test_faces_counts_what_came_of_a_comparison() -> None:
     given = inputs(
-        scan(1, "g1", "a", "face_own"),
-        answer(2, "g1", "a", "grant", grant=1),
-        scan(3, "g1", "b", "face_other"),
-        answer(4, "g1", "b", "deny", code="factor_mismatch"),
-        scan(5, "g1", "c"),
-        answer(6, "g1", "c", "deny", code="already_used"),
-    )
+        scan(1, "g1", "a", "face_own"), answer(2, "g1", "a", "grant", grant=1),
+        scan(3, "g1", "b", "face_other"), answer(4, "g1", "b", "deny", code="factor_mismatch"),
+        scan(5, "g1", "c"), answer(6, "g1", "c", "deny", code="already_used"),
+        scan(7, "g1", "d", "face_other"), answer(8, "g1", "d", "deny", code="unavailable"),
+    )  # fmt: skip
     assert figures.faces(given) == {"accepted": 1, "refused": 1}
     assert figures.wrong_faces(given) == []
 
 
-def test_a_card_that_opens_for_another_face_is_found() -> None:
+def test_a_card_that_opens_for_another_face_or_not_for_its_holder_is_found() -> None:
     given = inputs(
-        scan(1, "g1", "a", "face_other"), answer(2, "g1", "a", "grant", grant=1), scan(3, "g1", "b", "face_own")
-    )
-    assert figures.wrong_faces(given) == ["face_other was answered grant", "face_own was answered not at all"]
+        scan(1, "g1", "a", "face_other"), answer(2, "g1", "a", "grant", grant=1),
+        scan(3, "g1", "b", "face_own"), answer(4, "g1", "b", "deny", code="factor_mismatch"),
+    )  # fmt: skip
+    assert figures.wrong_faces(given) == [
+        "face_other at g1 was answered grant",
+        "face_own at g1 was answered deny factor_mismatch",
+    ]
 
 
 # --- one code at many lanes ---------------------------------------------------------------------------------------
