@@ -405,7 +405,6 @@ class Address(Mailbox):
         self.state = "down" if error is not None else "stopped"
         if error is not None:
             self.last_error = repr(error)
-        self._waiter = None
         self._clock = trio.current_time
         self._abandon(error if isinstance(error, Exception) else None, clean=clean)
         self._ready.set()

@@ -244,7 +244,6 @@ class Supervisor:
 
     def _reset(self) -> None:
         self._stop, self._closing, self._awaited = None, False, None
-        self._exits.clear()
         self._crashes.clear()
         for slot in self._slots.values():
             slot.first, slot.over, slot.failures, slot.revive_at = True, False, 0, trio.current_time()
@@ -305,8 +304,6 @@ class Supervisor:
         for member in group:  # decided at once, so that nobody can start or retire in between unnoticed
             member.leaving = True
             member.revive_at = math.inf if member.child.restart is Restart.TEMPORARY else now + delay_s
-            if member is self._awaited:
-                self._awaited = None
         await self._halt(group, restarting=True)
         for member in group:
             if member.child.restart is Restart.TEMPORARY:

@@ -315,3 +315,43 @@ async def test_cancelling_an_event_loses_no_message(autojump_clock):
         assert env.msg == Tick()
 
     await Machine(Probe()).run(state)
+
+
+async def test_a_released_gate_stays_released_when_the_time_of_the_state_before_is_up(autojump_clock):
+    _, gate, site = make()
+    async with running(site):
+        await gate.ask(Open(), 1)
+        gate.tell(Release(), system=True)
+        await trio.sleep(20)
+        assert (gate.state, gate.incarnation) == ("released", 1)
+
+
+async def test_the_end_of_the_state_comes_before_what_waits(autojump_clock):
+    handled = []
+
+    async def state(machine):
+        machine.state_timeout(1.0)
+        while (env := await machine.event()) is not None:
+            handled.append(env.msg)
+            await trio.sleep(0.3)
+
+    probe = Probe()
+    for n in range(100):
+        probe.tell(n)
+    await Machine(probe).run(state)
+    assert handled == [0, 1, 2, 3]
+
+
+async def test_what_a_machine_postponed_to_its_end_is_what_plain_receive_reads_next(autojump_clock):
+    async def state(machine):
+        machine.postpone(await machine.event())
+        assert (await machine.event()).msg == 2
+
+    probe = Probe()
+    for n in range(4):
+        probe.tell(n)
+    assert (await probe.receive()).msg == 0
+    probe._calm = True  # as in a burst
+    probe.tell(0)
+    await Machine(probe).run(state)
+    assert [(await probe.receive()).msg for _ in range(2)] == [1, 3]

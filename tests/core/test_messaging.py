@@ -458,3 +458,13 @@ async def test_temporary_actor_that_ended_fails_asks_at_once(autojump_clock):
         with pytest.raises(ActorDown):
             await address.ask(Open(), 10.0)
         assert trio.current_time() == started
+
+
+async def test_the_actor_sees_the_tightest_deadline_of_its_asker(autojump_clock):
+    probe = Probe()
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + 2
+        nursery.start_soon(probe.ask, Open(), 60.0)
+        await probe.expect(Open)
+        assert probe.envelope.deadline == nursery.cancel_scope.deadline
+        probe.envelope.reply()

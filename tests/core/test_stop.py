@@ -337,3 +337,26 @@ async def test_a_child_that_swallows_its_cancellation_and_returns_is_stopped(aut
     async with running(Supervisor("s", [Child(address, main, Restart.PERMANENT, 0.5)])):
         address.tell(Hello())
     assert not address.alive
+
+
+async def test_a_ctrl_c_in_the_cleanup_of_a_cancelled_child_is_not_lost(autojump_clock):
+    async def main(me):
+        async with trio.open_nursery() as nursery:
+
+            async def helper():
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    raise KeyboardInterrupt
+
+            nursery.start_soon(helper)
+            nursery.start_soon(trio.sleep_forever)
+            await me.receive()
+            await trio.sleep_forever()
+
+    tree = Supervisor("s", [Child(Address("a"), main, shutdown_s=0.5)])
+    with pytest.raises(BaseException) as info:
+        async with running(tree):
+            pass
+    error = info.value
+    assert isinstance(error, KeyboardInterrupt) or error.subgroup(KeyboardInterrupt)

@@ -20,6 +20,7 @@ from core import (
     Strategy,
     Supervisor,
     TooManyRestarts,
+    current_trace,
 )
 from core.testing import Probe, running
 
@@ -745,3 +746,54 @@ async def test_an_address_runs_once_at_a_time(autojump_clock):
             async with running(Supervisor("two", [gate.child()])):
                 pytest.fail("two supervisors of one address")
         assert await gate.address.ask(Hello(), 1) == 1
+
+
+async def test_a_child_started_while_handling_a_message_does_not_inherit_its_trace(autojump_clock):
+    peer, traces = Address("peer"), []
+
+    async def peer_main(me):
+        traces.append(current_trace())
+        await me.receive()
+
+    async def door(me):
+        while not isinstance((env := await me.receive()).msg, Stop):
+            await tree.start_child(Child(peer, peer_main))
+            traces.append(env.trace)
+
+    address = Address("door")
+    tree = Supervisor("s", [Child(address, door)])
+    async with running(tree):
+        address.tell(Hello(), trace="abc")
+        await trio.testing.wait_all_tasks_blocked()
+    assert traces == ["", "abc"]
+
+
+async def test_stopping_a_whole_subtree_for_good_buries_what_waits_below(autojump_clock):
+    for how in ("stop_child", "stop"):
+        hung = Address("hung")
+
+        async def hangs(me):
+            await me.receive()
+            await trio.sleep_forever()
+
+        inner = Supervisor("inner", [Child(hung, hangs, shutdown_s=0.1)])
+        async with running(Supervisor("outer", [Child(inner.address, inner.run)])) as outer:
+            hung.tell(Hello())
+            await trio.testing.wait_all_tasks_blocked()
+            hung.tell(Hello())
+            if how == "stop_child":
+                await outer.stop_child("inner")
+        assert hung.dead_letters.counts == {("hung", "Hello", Reason.CRASHED): 1, ("hung", "Hello", Reason.DOWN): 1}
+
+
+async def test_a_subtree_that_is_restarted_with_its_group_keeps_what_waits_below(autojump_clock):
+    first, gate = Actor("first"), Actor("gate")
+    inner = Supervisor("inner", [gate.child()])
+    tree = Supervisor("s", [first.child(), Child(inner.address, inner.run)], strategy=Strategy.REST_FOR_ONE)
+    async with running(tree):
+        gate.address.tell(Work(1.0))
+        await trio.testing.wait_all_tasks_blocked()
+        gate.address.tell(Hello())
+        first.address.tell(Boom())
+        await trio.sleep(10)
+        assert events(gate.log, "Hello", "stop", "start") == ["start gate", "stop gate", "start gate", "Hello gate"]

@@ -126,3 +126,57 @@ async def test_a_busy_actor_does_not_starve_its_neighbours(autojump_clock):
     steps = [b - a for a, b in itertools.pairwise(handled_when_seen)]
     assert max(steps) <= 2 * 64  # Trio shuffles: one task may have two turns in a row, never three
     assert sorted(steps)[len(steps) // 2] <= 64
+
+
+async def test_a_timer_of_the_last_incarnation_is_gone_even_if_the_next_sets_none(autojump_clock):
+    async def main(me):
+        if me.incarnation == 1:
+            me.set_timer("t", 5.0, Tick())
+        while not isinstance((env := await me.receive()).msg, Stop):
+            if isinstance(env.msg, Boom):
+                raise RuntimeError
+            assert env.msg == Poll()
+
+    address = Address("a")
+    async with running(Supervisor("s", [Child(address, main)])):
+        address.tell(Boom())
+        await trio.sleep(1)
+        assert address.statistics().timers == 0
+        await trio.sleep(10)
+        address.tell(Poll())
+        await trio.sleep(1)
+        assert address.incarnation == 2
+
+
+@pytest.mark.parametrize("urgent", ["timer", "stop", "system"])
+async def test_what_becomes_urgent_in_the_middle_of_a_burst_comes_next(urgent, autojump_clock):
+    """The short path of `receive` must notice it."""
+    seen = []
+
+    async def main(me):
+        while not isinstance((env := await me.receive()).msg, Stop):
+            seen.append(env.msg)
+            if env.msg == Tick(7):
+                match urgent:
+                    case "timer":
+                        me.set_timer("t", 0.0, Poll())
+                    case "system":
+                        me.tell(Poll(), system=True)
+                    case "stop":
+                        me.tell(Stop(), system=True)
+        seen.append(env.msg)
+
+    address = Address("a")
+    async with running(Supervisor("s", [Child(address, main)])):
+        for n in range(50):
+            address.tell(Tick(n))
+        await trio.testing.wait_all_tasks_blocked()
+        assert seen[:8] == [*map(Tick, range(8))]
+        assert seen[8] == (Stop() if urgent == "stop" else Poll())
+
+
+async def test_a_message_at_its_deadline_is_too_late_on_the_long_path_as_well(autojump_clock):
+    probe = Probe()
+    probe.tell(Tick(1), deadline=trio.current_time())
+    probe.tell(Tick(2), deadline=trio.current_time() + 0.001)
+    assert await probe.expect(Tick) == Tick(2)
