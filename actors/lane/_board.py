@@ -10,6 +10,7 @@ so whatever was missed (a lost frame, a killed server) is booked from the differ
 
 from __future__ import annotations
 
+import collections
 import math
 import time
 from enum import Enum
@@ -60,6 +61,7 @@ from storage.interfaces import CounterBaseline, LaneBooks, OpenCase, RefusedScan
 DECIDE_S = 2.0  # a visitor waits no longer for a decision; then the lane says `unavailable`
 CLOSING_S = 4.0  # the barrier should be sensed closed this long after a grant's end; then it is told to again
 SETTLE_S = 8.0  # after a restart, a barrier that still stands open for an old grant is closed after this long
+OVER_MAX = 64  # ended grants that are remembered: books read before the lane's own word arrived still call them open
 POSTPONE_SCAN_MAX = 1  # the next visitor may scan while the barrier is still moving; nobody else queues in software
 
 REARM_S = 10.0  # a board that is not sensed closed this long after re-arming still needs it
@@ -106,7 +108,9 @@ class BoardLane:
         self._resumed = False
         self._run_: _Run | None = None
         self._nonce = ""
+        self._answered = True  # admission has said whether something was written for `_nonce`
         self._scan: Scan | None = None
+        self._over: collections.deque[int] = collections.deque(maxlen=OVER_MAX)  # grants that were said to be over
         self._incident: int | None = None
         self._tailgate_at = -math.inf
         self._ttl_s = config.grant_ttl_s
@@ -134,7 +138,7 @@ class BoardLane:
         self._enter("recovering", available=False)
         self._run_ = None
         self._books, self._resumed = None, False
-        self._counter.tell(AskBooks())
+        offer(self._counter, AskBooks())
         m.state_timeout(SETTLE_S)
         while (settled := self._may_settle()) is None:
             envelope = await m.event()
@@ -158,10 +162,10 @@ class BoardLane:
 
     def _hurry(self) -> None:
         """Recovering takes long: ask the ledger again, or close a barrier that still stands open for an old grant."""
-        if self._books is None:
-            self._counter.tell(AskBooks())
+        if self._books is None or not self._resumed:  # the gate's actor may have died holding what it was told
+            offer(self._counter, AskBooks())
         elif self._books.open_grants:
-            self._gate.tell(GateClose())  # boards have their own anti-pinch: safe for whoever stands there
+            offer(self._gate, GateClose())  # boards have their own anti-pinch: safe for whoever stands there
 
     async def _idle(self, m: Machine) -> State | None:
         self._run_ = None
@@ -173,10 +177,11 @@ class BoardLane:
         self._enter("deciding")
         m.state_timeout(DECIDE_S)
         following = await self._loop(m)
-        if following is STAY:  # the deadline: nobody may pass on an answer that comes later
-            self._say(self._end(None, self._nonce, 0, EndReason.NEVER_OPENED))
+        if following is STAY:  # the deadline
             self._face.answered("unavailable")
-            return self._idle
+            following = self._idle
+        if not self._answered:  # whatever the answer would have been, nobody passes on it
+            self._say(self._end(None, self._nonce, 0, EndReason.NEVER_OPENED))
         return _transition(following)
 
     async def _granted(self, m: Machine) -> State | None:
@@ -194,12 +199,12 @@ class BoardLane:
         assert run is not None
         self._enter("closing", passed=run.passed, pax=run.pax)
         if run.passed < run.pax:
-            self._gate.tell(GateClose())
+            offer(self._gate, GateClose())
         m.state_timeout(CLOSING_S)
         while not self._closed():
             envelope = await m.event()
             if envelope is None:
-                self._gate.tell(GateClose())
+                offer(self._gate, GateClose())
                 self._face.show(alarm="not_closed")
                 self._me.set_timer("alarm", ALARM_SHOWN_S, AlarmOver())
                 m.state_timeout(CLOSING_S)
@@ -227,7 +232,7 @@ class BoardLane:
     async def _rearming(self, m: Machine) -> State | None:
         """Told to close; believed when sensed."""
         self._enter("rearming")
-        self._gate.tell(GateRearm())
+        offer(self._gate, GateRearm())  # if it has no room, the lane is not sensed closed, and a person asks again
         m.state_timeout(REARM_S)
         while not self._closed():
             envelope = await m.event()
@@ -335,7 +340,7 @@ class BoardLane:
         return self._refuse(scan, "unavailable")
 
     def _ask(self, scan: Scan, trace: str) -> Next:
-        self._scan, self._nonce = scan, scan.nonce
+        self._scan, self._nonce, self._answered = scan, scan.nonce, False
         question = Decide(
             scan=scan,
             from_zone=self._config.from_zone,
@@ -376,20 +381,23 @@ class BoardLane:
                 self._say(self._end(granted.grant, granted.nonce, granted.passed, EndReason.NEVER_OPENED))
             if self._state != "deciding" or granted.nonce != self._nonce:
                 return STAY
+            self._answered = True
             self._face.answered("in_progress", trace=self._me.trace)
             return self._idle
-        self._run_ = _Run(granted.grant, granted.nonce, granted.pax, granted.passed)
+        self._answered = True
         self._ttl_s = granted.ttl_s
-        self._gate.tell(
-            GateOpen(direction=Direction.ENTRY, pax=granted.pax - granted.passed),
-            deadline=trio.current_time() + granted.ttl_s,
-        )
+        if not self._open_gate(granted.pax - granted.passed):
+            self._say(self._end(granted.grant, granted.nonce, granted.passed, EndReason.NEVER_OPENED))
+            self._face.answered("unavailable", trace=self._me.trace)
+            return self._idle
+        self._run_ = _Run(granted.grant, granted.nonce, granted.pax, granted.passed)
         self._face.answered(OK, trace=self._me.trace)
         return self._granted
 
     def _on_denied(self, denied: Denied) -> Next:
         if self._state != "deciding" or denied.nonce != self._nonce:
             return STAY
+        self._answered = True
         hint = denied.hint
         if not hint and denied.lane_of_use:
             hint = denied.lane_of_use
@@ -402,14 +410,15 @@ class BoardLane:
         nonce = getattr(failed, "nonce", None) or getattr(getattr(failed, "scan", None), "nonce", None)
         if self._state != "deciding" or nonce != self._nonce:
             return STAY
-        # nothing is known to be written; if something was, this statement ends it
-        self._say(self._end(None, self._nonce, 0, EndReason.NEVER_OPENED))
         self._face.answered("unavailable", trace=self._me.trace)
-        return self._idle
+        return self._idle  # nothing is known to be written; if something was, the word of `_deciding` ends it
 
     def _on_counted(self, direction: Direction, epoch: str, counter: int) -> Next:
         if self._now is None or epoch != self._now.epoch or not self._resumed:
             return STAY  # the ledger's books come first; the counter stands where it stands
+        if self._state == "recovering":
+            self._count_up(direction, counter)  # booked with the difference, where an open grant comes first
+            return STAY
         run = self._run_
         before = self._now.entries if direction is Direction.ENTRY else self._now.exits
         for value in range(before + 1, counter + 1):
@@ -509,11 +518,13 @@ class BoardLane:
         if books.epoch is None or books.entries is None or books.exits is None:
             self._resumed = True  # nothing was ever booked here: the first counters are the baseline
         else:
-            self._gate.tell(GateResume(epoch=books.epoch, entries=books.entries, exits=books.exits))
+            offer(self._gate, GateResume(epoch=books.epoch, entries=books.entries, exits=books.exits))
 
     def _on_mode(self, order: SetLaneMode, envelope: Envelope) -> None:
         try:
             check_mode(order)
+            if self._state == "released":
+                raise LaneCommandRefused("released", "The lane is released", "通道处于疏散状态")
         except LaneCommandRefused as exc:
             envelope.fail(exc)
             return
@@ -528,15 +539,14 @@ class BoardLane:
             check_open(order)
             if self._state != "idle":
                 raise LaneCommandRefused("lane_busy", f"The lane is {self._state}, not idle", "通道忙")
+            self._ttl_s = self._config.grant_ttl_s
+            if not self._open_gate(order.pax):
+                raise LaneCommandRefused("unavailable", "The gate takes no orders", "闸机无应答")
         except LaneCommandRefused as exc:
             envelope.fail(exc)
             return STAY
         self._run_ = _Run(None, "", order.pax, 0)
         self._scan = None
-        self._ttl_s = self._config.grant_ttl_s
-        self._gate.tell(
-            GateOpen(direction=Direction.ENTRY, pax=order.pax), deadline=trio.current_time() + self._config.grant_ttl_s
-        )
         self._face.opened_by_hand(order.by, order.pax)
         envelope.reply(None)
         return self._granted
@@ -566,7 +576,8 @@ class BoardLane:
             if grant.counter_epoch != now.epoch:
                 continue
             passed = grant.passed
-            while next_entry <= now.entries and passed < grant.pax:
+            over = grant.grant in self._over  # then nobody passes on it; it is only said again, should that have been lost
+            while not over and next_entry <= now.entries and passed < grant.pax:
                 self._pass(Direction.ENTRY, now.epoch, next_entry, PassageKind.GRANTED, grant.grant)
                 next_entry += 1
                 passed += 1
@@ -611,6 +622,8 @@ class BoardLane:
 
     def _end(self, grant: int | None, nonce: str, passed: int, why: EndReason) -> Ended:
         config = self._config
+        if grant is not None:
+            self._over.append(grant)
         return Ended(
             lane=config.lane, device=config.device, grant=grant, nonce=nonce, passed=passed, why=why, at=time.time()
         )
@@ -626,6 +639,11 @@ class BoardLane:
             at=time.time(),
         )
         offer(self._parts.evacuation, ack)
+
+    def _open_gate(self, pax: int) -> bool:
+        """Tell the gate to let people in, unless it is too late by then. False when it has no room for orders."""
+        order = GateOpen(direction=Direction.ENTRY, pax=pax)
+        return offer(self._gate, order, deadline=trio.current_time() + self._ttl_s)
 
     # --- small helpers ----------------------------------------------------------------------------------------
 
