@@ -123,7 +123,7 @@ async def test_a_group_passes_partly_and_the_rest_is_free_again(autojump_clock):
             await rig.person()
         assert rig.state == "granted"
         assert (await last_view(rig)).passed == 3
-        await trio.sleep(8.0)
+        await trio.sleep(8.0 + SHORT_S)
         assert rig.state == "closing"
         await rig.move(CLOSED)
         *passages, ended = await rig.said()
@@ -231,7 +231,8 @@ async def test_when_it_is_unknown_whether_a_grant_was_written_the_lane_gives_it_
     async with board_lane() as rig:
         await rig.to_idle()
         await rig.to_deciding("n3")
-        rig.lane.tell(Failed(Decide(scan=scan("n3"), from_zone="", to_zone="", max_pax=1, ttl_s=1), LedgerUnavailable()))
+        question = Decide(scan=scan("n3"), from_zone="outside", to_zone="park", max_pax=1, ttl_s=1)
+        rig.lane.tell(Failed(question, LedgerUnavailable()))
         (ended,) = await rig.said()
         assert (ended.grant, ended.nonce, ended.why) == (None, "n3", EndReason.NEVER_OPENED)
         assert rig.state == "idle" and await heard(rig.gate) == []

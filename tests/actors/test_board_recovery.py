@@ -1,4 +1,4 @@
-"""A lane that comes back, from a crash, a restart or a lost board: everybody counted is booked, once, and no grant stays.
+"""A lane that comes back, from a crash, a restart or a lost board: all who were counted are booked, and no grant stays.
 
 The board counts on without us; the ledger knows what was booked. The difference is what we missed.
 """
@@ -13,7 +13,7 @@ from actors.gate import GateClose, GateOpen, GateReport, GateResume
 from actors.lane._board import SETTLE_S
 from actors.testing import EPOCH, board_lane, books, granted, heard, lane_config, only, open_grant, settle
 from drivers.base import Barrier, DeviceDown, DeviceUp, PassageCounted
-from protocols.messages import Counters, Direction, Ended, EndReason, LaneMode, PassageKind, Passed, Release
+from protocols.messages import Counters, Direction, Ended, EndReason, LaneMode, Passed, Release
 from storage.interfaces import CounterBaseline
 
 OPEN, CLOSED, RELEASED = Barrier.OPEN, Barrier.CLOSED, Barrier.RELEASED
