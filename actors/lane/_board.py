@@ -576,7 +576,7 @@ class BoardLane:
             if grant.counter_epoch != now.epoch:
                 continue
             passed = grant.passed
-            over = grant.grant in self._over  # then nobody passes on it; its end is said again, should it have been lost
+            over = grant.grant in self._over  # its end is said again, should it have been lost; nobody passes on it
             while not over and next_entry <= now.entries and passed < grant.pax:
                 self._pass(Direction.ENTRY, now.epoch, next_entry, PassageKind.GRANTED, grant.grant)
                 next_entry += 1
