@@ -17,26 +17,29 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import trio
 
+from actors.accounts import User, hash_password
 from admin_ws.client import ConsoleClient, ConsoleClosed
 from paifang.check import load
 from paifang.keys import KeyRing
 from paifang.site import SiteFile
-from paifang.users import add_user
+from paifang.users import write_users
 from protocols.console import Delta, LaneView, Sell, SellLine, Snapshot, Sold, SoldTicket, Tender
 from sim.barrier import Timing
 from sim.lane import SimLane
 from sim.site import SimSite
 from sim.truth import Truth
 from storage.audit import AuditReport, audit
-from storage.embedded import Embedded
-from storage.testing import fetch
+from storage.connection import Dsn
+from storage.embedded import Embedded, embedded
+from storage.testing import fetch, fresh_database
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of users that exist for a test
 READY_S = 30.0
@@ -46,6 +49,12 @@ FAST = Timing()
 USERS = {"cashier": "cashier", "operator": "operator", "security1": "security", "security2": "security"}
 
 T = TypeVar("T")
+
+
+@cache
+def _password_hash() -> str:
+    """Slow on purpose, and the same for all users of all rigs."""
+    return hash_password(PASSWORD)
 
 
 def free_ports(count: int) -> list[int]:
@@ -98,12 +107,15 @@ def site_text(*, serial: int, linked: int, limit: int, ports: list[int], databas
 class SiteRig:
     """The handles of a running site."""
 
-    def __init__(self, folder: Path, site_path: Path, site: SiteFile, database: Embedded, truth: Truth) -> None:
+    def __init__(
+        self, folder: Path, site_path: Path, site: SiteFile, dsn: Dsn, cluster: Embedded | None, truth: Truth
+    ) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.site_path = site_path
         self.site = site
-        self.database = database
+        self.cluster = cluster  # its own: may be stopped, suspended, killed; None: shared with other tests
+        self.dsn = dsn
         self.truth = truth
         release_keys = KeyRing.load(self.data / "keys").release_verifiers
         self.devices = SimSite(site, self.data, release_keys, self.truth, timing=FAST)
@@ -246,7 +258,7 @@ class SiteRig:
     # --- the ledger -------------------------------------------------------------------------------------------
 
     async def rows(self, sql: str, *arguments: Any) -> list[dict[str, Any]]:
-        return await fetch(self.database.dsn, sql, *arguments)
+        return await fetch(self.dsn, sql, *arguments)
 
     async def value(self, sql: str, *arguments: Any) -> Any:
         rows = await self.rows(sql, *arguments)
@@ -260,7 +272,7 @@ class SiteRig:
             await trio.sleep(0.05)
 
     async def audit(self) -> AuditReport:
-        return await audit(self.database.dsn, self.site.site.id)
+        return await audit(self.dsn, self.site.site.id)
 
 
 @asynccontextmanager
@@ -271,44 +283,52 @@ async def site_rig(
     linked: int = 0,
     limit: int = 1000,
     start: bool = True,
+    own_database: bool = False,
     configure: Callable[[str], str] = lambda text: text,
 ) -> AsyncIterator[SiteRig]:
     """A site in a folder of its own: database, server (if `start`) and simulated devices, ended with the block.
 
-    `configure` may change the site file's text.
+    With `own_database` its PostgreSQL is its own (`rig.cluster`) and may be stopped; otherwise it is one database of
+    the cluster that all tests share, which is there seconds earlier.  `configure` may change the site file's text.
     """
+    async with AsyncExitStack() as stack:
+        cluster: Embedded | None = None
+        if own_database:
+            cluster = await stack.enter_async_context(embedded(folder / "db"))
+            dsn = cluster.dsn
+        else:
+            dsn = (await stack.enter_async_context(fresh_database())).dsn
+        url = f"postgresql://{dsn.user}@/{dsn.database}?host={dsn.host}"
+        text = configure(site_text(serial=serial, linked=linked, limit=limit, ports=free_ports(8), database=url))
+        rig = await stack.enter_async_context(_running_devices(folder, text, dsn, cluster))
+        if start:
+            await rig.start()
+            await rig.lanes_idle()
+        yield rig
+
+
+@asynccontextmanager
+async def _running_devices(folder: Path, text: str, dsn: Dsn, cluster: Embedded | None) -> AsyncIterator[SiteRig]:
+    """The rig with its devices; the server is stopped when the block ends."""
     data = folder / "data"
     data.mkdir(mode=0o700)
-    database = Embedded(folder / "db")
-    await database.start()
-    dsn = database.dsn
-    url = f"postgresql://{dsn.user}@/{dsn.database}?host={dsn.host}"
     site_path = folder / "site.toml"
-    site_path.write_text(
-        configure(site_text(serial=serial, linked=linked, limit=limit, ports=free_ports(8), database=url)),
-        encoding="utf-8",
-    )
+    site_path.write_text(text, encoding="utf-8")
     KeyRing.init(data / "keys")
-    for name, role in USERS.items():
-        add_user(data, name, role, PASSWORD)
-    try:
-        async with trio.open_nursery() as nursery:
-            with Truth(data / "sim" / "truth.jsonl") as truth:
-                rig = SiteRig(folder, site_path, load(site_path), database, truth)
-                try:
-                    await nursery.start(rig.devices.run)
-                    if start:
-                        await rig.start()
-                        await rig.lanes_idle()
-                    yield rig
-                finally:
-                    with trio.CancelScope(shield=True):  # bounded by END_S
-                        database.resume()
-                        await rig.stop()
-                    nursery.cancel_scope.cancel()
-    finally:
-        with trio.CancelScope(shield=True):  # bounded by the launcher
-            await database.stop()
+    hashed = _password_hash()
+    write_users(data, {name: User(name=name, role=role, password_hash=hashed) for name, role in USERS.items()})
+    async with trio.open_nursery() as nursery:
+        with Truth(data / "sim" / "truth.jsonl") as truth:
+            rig = SiteRig(folder, site_path, load(site_path), dsn, cluster, truth)
+            try:
+                await nursery.start(rig.devices.run)
+                yield rig
+            finally:
+                with trio.CancelScope(shield=True):  # bounded by END_S
+                    if cluster is not None:
+                        cluster.resume()
+                    await rig.stop()
+                nursery.cancel_scope.cancel()
 
 
 def merge(state: Snapshot, delta: Delta) -> Snapshot:

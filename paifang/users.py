@@ -61,7 +61,7 @@ def add_user(data: Path, name: str, role: str, password: str) -> None:
         raise UsersError(f"a password has {PASSWORD_CHARACTERS_MIN} to {PASSWORD_CHARACTERS_MAX} characters")
     users = dict(load_users(data))
     users[name] = User(name=name, role=role, password_hash=hash_password(password))
-    _write(data, users)
+    write_users(data, users)
 
 
 def remove_user(data: Path, name: str) -> None:
@@ -69,10 +69,11 @@ def remove_user(data: Path, name: str) -> None:
     users = dict(load_users(data))
     if users.pop(name, None) is None:
         raise UsersError(f"{users_path(data)}: there is no user {name!r}")
-    _write(data, users)
+    write_users(data, users)
 
 
-def _write(data: Path, users: Mapping[str, User]) -> None:
+def write_users(data: Path, users: Mapping[str, User]) -> None:
+    """Replace the whole file. Raises UsersError."""
     path = users_path(data)
     lines = ["# Users of the console; written by `paifang users`. Hashes are Argon2id.\n"]
     lines += [

@@ -43,7 +43,7 @@ async def test_audit_says_ok_and_exits_0_and_names_what_is_broken_and_exits_1(tm
         report = json.loads(good.stdout)
         assert len(report["checked"]) >= 20 and report["broken"] == []
         as_only_an_intruder_could = "set session_replication_role = replica"
-        await run_sql(rig.database.dsn, as_only_an_intruder_could, "update zones set inside = inside + 1")
+        await run_sql(rig.dsn, as_only_an_intruder_could, "update zones set inside = inside + 1")
         bad = await paifang("audit", *where)
         assert bad.returncode == 1
         assert "BROKEN" in bad.stdout

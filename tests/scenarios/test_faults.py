@@ -177,32 +177,32 @@ async def _resumes(rig: SiteRig, code: str) -> None:
 
 
 async def test_database_stopped_lanes_refuse_evacuation_works_and_everything_resumes(tmp_path):
-    async with site_rig(tmp_path, serial=1, linked=1) as rig:
+    async with site_rig(tmp_path, serial=1, linked=1, own_database=True) as rig:
         ticket = await rig.sell()
-        await rig.database.stop()
+        await rig.cluster.stop()
         await _refuses_and_evacuates(rig, ticket.code)
-        await rig.database.start()
+        await rig.cluster.start()
         await _resumes(rig, ticket.code)
 
 
 async def test_database_hung_lanes_refuse_evacuation_works_and_everything_resumes(tmp_path):
-    async with site_rig(tmp_path, serial=1, linked=1) as rig:
+    async with site_rig(tmp_path, serial=1, linked=1, own_database=True) as rig:
         ticket = await rig.sell()
-        rig.database.suspend()
+        rig.cluster.suspend()
         await _refuses_and_evacuates(rig, ticket.code)
-        rig.database.resume()
+        rig.cluster.resume()
         await _resumes(rig, ticket.code)
 
 
 async def test_booted_with_the_database_down_lanes_are_up_refuse_and_evacuation_works(tmp_path):
-    async with site_rig(tmp_path, serial=1, linked=1) as rig:
+    async with site_rig(tmp_path, serial=1, linked=1, own_database=True) as rig:
         ticket = await rig.sell()
         await rig.stop()
-        await rig.database.stop()
+        await rig.cluster.stop()
         await rig.start()
         assert await rig.lane("g1").gate.ready(10.0)
         await _refuses_and_evacuates(rig, ticket.code)
-        await rig.database.start()
+        await rig.cluster.start()
         await _resumes(rig, ticket.code)
 
 
@@ -210,12 +210,12 @@ async def test_booted_with_the_database_down_lanes_are_up_refuse_and_evacuation_
 
 
 async def test_evacuated_database_stopped_server_killed_started_again_nothing_closes(tmp_path):
-    async with site_rig(tmp_path, serial=1, linked=1) as rig:
+    async with site_rig(tmp_path, serial=1, linked=1, own_database=True) as rig:
         async with rig.console("security1") as console:
             await console.call("evacuation.trigger", Trigger(), Done)
         await until(lambda: all(lane.released for lane in rig.devices.lanes.values()), "all lanes are open", 1.5)
         await trio.sleep(0.3)  # the latch is written after sending
-        await rig.database.stop()
+        await rig.cluster.stop()
         rig.kill()
         closed: list[str] = []
         async with trio.open_nursery() as nursery:
