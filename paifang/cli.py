@@ -111,11 +111,13 @@ def demo(
     Each figure is recomputed from what the simulated devices wrote down and from the database, not taken from the
     server. Exit code 1 when a promise is broken.
     """
-    from paifang import demo as it
+    from paifang.demo import broken
+    from paifang.demo import check as recompute
+    from paifang.demo import demo as play
 
-    figures = trio.run(it.check, check_dir) if check_dir else trio.run(it.demo, seconds, seed, kill_at, keep)
+    figures = trio.run(recompute, check_dir) if check_dir else trio.run(play, seconds, seed, kill_at, keep)
     _show(figures, as_json)
-    sys.exit(EXIT_WRONG if it.broken(figures) else 0)
+    sys.exit(EXIT_WRONG if broken(figures) else 0)
 
 
 @main.command()
