@@ -66,7 +66,7 @@ def set_theme(page: Any, theme: str) -> None:
     """Switch the page to `dark` or `light`, as the button does."""
     if page.evaluate("document.documentElement.dataset.theme") != theme:
         page.locator("button:has(.icon)[title]").first.click()
-        page.wait_for_function(f"document.documentElement.dataset.theme === '{theme}'")
+        page.wait_for_function(f"() => document.documentElement.dataset.theme === '{theme}'")
 
 
 def take(url: str, user: str, password: str, out: Path, *, language: str = "en") -> list[Path]:

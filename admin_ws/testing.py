@@ -274,7 +274,7 @@ class StubSite:
                 return
             if isinstance(message, c.Trigger):
                 self._release(me, message)
-            elif isinstance(message, _Acknowledge):
+            elif isinstance(message, _Acknowledge) and self.view.state == "released":
                 self._acknowledged(message.lane)
             elif isinstance(message, c.RestoreRequest):
                 self._restore(message)

@@ -181,10 +181,13 @@ function show(snapshot: Snapshot): void {
     siteName.value = snapshot.site_name;
     revision.value = snapshot.revision;
     setClock(snapshot.server_at);
-    laneSignals.clear();
-    zoneSignals.clear();
-    laneIds.value = [];
-    zoneIds.value = [];
+    // The signals stay: a tile that is drawn already listens to its own, and would not hear of another one.
+    const lanes = new Set(snapshot.lanes.map((view) => view.lane));
+    const zones = new Set(snapshot.zones.map((view) => view.zone));
+    laneIds.value = laneIds.value.filter((id) => lanes.has(id));
+    zoneIds.value = zoneIds.value.filter((id) => zones.has(id));
+    for (const id of laneSignals.keys()) if (!lanes.has(id)) laneSignals.delete(id);
+    for (const id of zoneSignals.keys()) if (!zones.has(id)) zoneSignals.delete(id);
     putLanes(snapshot.lanes);
     putZones(snapshot.zones);
     devices.value = new Map(snapshot.devices.map((view) => [view.device, view]));
