@@ -56,6 +56,8 @@ _CURVE_STEPS = 2_000
 
 PRODUCTS: Sequence[tuple[str, float]] = (("adult", 0.75), ("child", 0.25))
 
+EXCURSIONS: Sequence[tuple[str, float]] = (("museum", 0.15), ("summit", 0.25))
+
 
 class VisitorPlan(msgspec.Struct, frozen=True, kw_only=True):
     """One visitor. `lane`, `other_lane` and `exit_lane` are ranks from 0 to 1 among the lanes there are."""
@@ -70,6 +72,7 @@ class VisitorPlan(msgspec.Struct, frozen=True, kw_only=True):
     walk_s: float
     stay_s: float  # in the park, before leaving
     leaves: bool
+    excursions: tuple[str, ...]  # zones to visit from the park
 
 
 def plan(
@@ -111,6 +114,7 @@ def plan(
                 walk_s=rng.uniform(*walk_s),
                 stay_s=rng.uniform(*stay_s),
                 leaves=rng.random() < leaving,
+                excursions=tuple(zone for zone, share in EXCURSIONS if rng.random() < share),
             )
         )
     return sorted(visitors, key=lambda visitor: visitor.arrive_s)

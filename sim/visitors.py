@@ -25,6 +25,8 @@ PASSING_REFUSALS = frozenset({"in_progress", "unavailable", "lane_closed", "emer
 EXIT_PATIENCE_S = 3.0
 EXIT_TRIES_MAX = 20
 FORGED_BYTE = 40  # somewhere in the signature
+EXTRA_TICKETS = {"museum": "museum"}  # product by zone
+EXCURSION_SHARE = 0.25  # of a visitor's stay
 GROUP_WALK_S = 0.12  # from one member of a group to the next
 TAILGATE_GAP_S = 0.5  # of the first one's walk
 PREFIX_CHARACTERS = 4
@@ -95,8 +97,25 @@ class Crowd:
         lane = _ranked(lanes, plan.lane)
         other = _ranked([each for each in lanes if each is not lane], plan.other_lane)
         entered = await self._come_in(plan, ticket, lane, other)
-        if entered and plan.leaves:
-            await trio.sleep(plan.stay_s / speed)
+        if not entered:
+            return
+        await trio.sleep(plan.stay_s / speed / 2)
+        for zone in plan.excursions:
+            await self.excursion(plan, ticket, zone, speed)
+        if plan.leaves:
+            await trio.sleep(plan.stay_s / speed / 2)
+            await self.leave(plan, lanes)
+
+    async def excursion(self, plan: VisitorPlan, ticket: SoldTicket, zone: str, speed: float) -> None:
+        """From the park into another zone and back; its ticket is the visitor's own, or bought extra."""
+        lanes = self.site.into(zone)
+        if not lanes:
+            return
+        if zone in EXTRA_TICKETS:
+            ticket = (await self._window.sell([SellLine(product=EXTRA_TICKETS[zone], quantity=1)])).tickets[0]
+        lane = _ranked(lanes, plan.other_lane)
+        if await self._enter(plan, lane, ticket, zone):
+            await trio.sleep(plan.stay_s / speed * EXCURSION_SHARE)
             await self.leave(plan, lanes)
 
     async def buy(self, plan: VisitorPlan) -> SoldTicket:

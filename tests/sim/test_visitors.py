@@ -30,7 +30,7 @@ from sim.site import SimSite
 from sim.visitors import Crowd, forged
 
 SITE = Path(__file__).resolve().parents[2] / "sites" / "demo.toml"
-FAST = Timing(opening_s=0.03, closing_s=0.03, open_s=0.4, alarm_s=0.1)
+FAST = Timing(opening_s=0.03, closing_s=0.03, open_s=1.0, alarm_s=0.1)
 
 
 class Window:
@@ -99,7 +99,7 @@ def serial_only() -> SiteFile:
     import msgspec
 
     site = load(SITE)
-    lanes = [lane for lane in site.lanes if lane.id in ("n1", "n2")]
+    lanes = [lane for lane in site.lanes if lane.id in ("n1", "n2", "t1")]
     return msgspec.structs.replace(site, lanes=lanes, printers=[])
 
 
@@ -151,10 +151,10 @@ def once() -> Callable[[str], int]:
     return allows
 
 
-def visitor(behaviour: Behaviour, *, leaves: bool = False) -> VisitorPlan:
+def visitor(behaviour: Behaviour, *, leaves: bool = False, excursions: tuple[str, ...] = ()) -> VisitorPlan:
     return VisitorPlan(
         name="v1", arrive_s=0, product="adult", behaviour=behaviour, lane=0.0, other_lane=0.9, exit_lane=0.9,
-        walk_s=0.05, stay_s=0.1, leaves=leaves,
+        walk_s=0.05, stay_s=0.1, leaves=leaves, excursions=excursions,
     )  # fmt: skip
 
 
@@ -166,6 +166,15 @@ async def test_a_visitor_buys_enters_stays_and_leaves(tmp_path: Path) -> None:
     assert (site.crowd.tally.entered, site.crowd.tally.left) == (1, 1)
     (end,) = site.events(truth.End)
     assert end.passed == 1  # type: ignore[attr-defined]
+
+
+async def test_an_excursion_leads_into_another_zone_and_back(tmp_path: Path) -> None:
+    async with rig(tmp_path, lambda text: 1) as site:
+        with trio.fail_after(20):
+            await site.crowd.visit(visitor(Behaviour.NORMAL, excursions=("summit", "museum")))
+    seen = [(event.lane, event.direction) for event in site.events(truth.Sensor)]  # type: ignore[attr-defined]
+    assert seen == [("n1", "entry"), ("t1", "entry"), ("t1", "exit")]  # this site has no museum lane
+    assert site.crowd.tally.left == 1
 
 
 async def test_who_is_not_let_in_does_not_pass(tmp_path: Path) -> None:
