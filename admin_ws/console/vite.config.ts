@@ -10,6 +10,9 @@ export default defineConfig({
     assetsInlineLimit: 0,
   },
   server: {
-    proxy: { "/channel": { target: "ws://127.0.0.1:8460", ws: true } },
+    // the server opens its channel to pages of its own origin only, so the proxy speaks in that origin's name
+    proxy: {
+      "/channel": { target: "ws://127.0.0.1:8460", ws: true, changeOrigin: true, headers: { origin: "http://127.0.0.1:8460" } },
+    },
   },
 });

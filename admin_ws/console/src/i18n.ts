@@ -124,6 +124,7 @@ const texts = {
   sensed: ["已开启", "sensed open"],
   waiting: ["等待 {s} 秒", "waiting {s} s"],
   unconfirmed: ["未确认", "NOT CONFIRMED"],
+  notOpen: ["未确认", "Unconfirmed"],
   acknowledgedClosed: ["已应答，未感应到开启", "answered, not sensed open"],
   restore: ["解除疏散", "End the evacuation"],
   restoreSecond: ["作为第二人确认解除", "Confirm as the second person"],

@@ -43,7 +43,7 @@ export function Lanes(): JSX.Element {
 function look(view: LaneView, refused: boolean): [IconName, string, string] {
   if (view.mode === "emergency_released" || view.state === "released") return ["run", "released", word("state", "released")];
   // in an evacuation a lane that looks ready is the one to run to
-  if (overdue.value) return ["octagon", "alarm", t("unconfirmed")];
+  if (overdue.value) return ["octagon", "alarm", t("notOpen")];
   if (view.alarm) return ["octagon", "alarm", word("alarm", view.alarm)];
   if (!view.available || view.state === "unavailable") return ["plug", "off", word("state", "unavailable")];
   if (view.mode === "needs_rearm" || view.state === "needs_rearm") return ["wrench", "warn", word("mode", "needs_rearm")];
