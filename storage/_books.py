@@ -371,7 +371,8 @@ class Books:
         if op.passed != grant.passed:
             detail = f"grant {grant.grant}: the lane says {op.passed} passed, {grant.passed} are booked"
             self.records.case(f"count_mismatch:{grant.grant}", "count_mismatch", op.lane, "warning", detail, op.at)
-        self.records.resolve(f"unresolved:{grant.grant}")
+        if self.now > grant.granted_at + grant.ttl_s:
+            self.records.resolve(f"unresolved:{grant.grant}")
         return Settled(grant=grant.grant, nonce=grant.nonce, passed=grant.passed, repeated=False)
 
     def calibrate(self, op: Calibrate) -> ZoneCount:

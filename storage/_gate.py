@@ -13,9 +13,9 @@ from storage.interfaces import Calibrate, CounterBaseline, GrantOp, RefusedScan,
 from storage.queries import load
 
 GATE_OPS = (GrantOp, Passed, Ended, Calibrate, CounterBaseline, RefusedScan)
-FIRST_WRITES = ("insert_grants", "insert_holds", "insert_passages", "insert_redemptions", "insert_ends")
-LAST_WRITES = ("update_holds", "update_entitlements", "update_zones", "insert_abandoned", "insert_scans",
-               "insert_calibrations", "insert_baselines")  # fmt: skip
+WRITES = ("insert_grants", "insert_holds", "update_holds", "delete_holds", "mark_unresolved", "insert_passages",
+          "insert_redemptions", "insert_ends", "update_entitlements", "update_zones", "insert_abandoned",
+          "insert_scans", "insert_calibrations", "insert_baselines")  # fmt: skip
 
 
 class Sweep(Base, frozen=True, kw_only=True):
@@ -28,26 +28,20 @@ async def load_books(connection: asyncpg.Connection, site: str, books: Books, op
     scans = [op for op in ops if isinstance(op, GrantOp)]
     ends = [op for op in ops if isinstance(op, Ended)]
     passages = [op for op in ops if isinstance(op, Passed)]
-    if scans:
-        kinds, hashes = [str(op.kind) for op in scans], [op.credential_hash for op in scans]
-        for row in await connection.fetch(sql["credentials"], site, kinds, hashes):
-            books.credentials[row["kind"], row["value_hash"]] = (row["ticket"], row["state"])
-    if scans or ends:
-        nonces: list[GrantOp | Ended] = [*scans, *ends]
-        lanes, values = [op.lane for op in nonces], [op.nonce for op in nonces]
-        for row in await connection.fetch(sql["abandoned"], site, lanes, values):
-            books.abandoned.add((row["lane"], row["nonce"]))
     if scans or ends or passages:
         await _load_grants(connection, site, books, scans, ends, passages)
     if passages:
         identities = [(op.device, op.boot, str(op.direction), op.seq) for op in passages]
         for row in await connection.fetch(sql["passages"], site, *map(list, zip(*identities, strict=True))):
             books.passages[row["device"], row["boot"], row["direction"], row["seq"]] = row["kind"]
-    tickets = sorted({ticket for ticket, _ in books.credentials.values()})
     rights = sorted({grant.entitlement for grant in books.grants.values()})
-    if tickets or rights:
-        for row in await connection.fetch(sql["rights"], site, tickets, rights):
-            books.add_right(_right(row))
+    if scans or rights:
+        kinds, hashes = [str(op.kind) for op in scans], [op.credential_hash for op in scans]
+        for row in await connection.fetch(sql["rights"], site, kinds, hashes, rights):
+            if row["entitlement"] not in books.rights:
+                books.add_right(_right(row))
+            if row["kind"] is not None:
+                books.credentials[row["kind"], row["value_hash"]] = (row["ticket"], row["credential_state"])
     xid = ""
     for row in await connection.fetch(sql["zones"], site):
         xid = row["xid"]
@@ -72,10 +66,14 @@ async def _load_grants(
     ids = sorted({op.grant for op in named if op.grant is not None})
     devices = [(op.device, op.nonce) for op in nonces if op.nonce]
     lanes = [(op.lane, op.nonce) for op in ends if op.nonce]
+    given_up = [(op.lane, op.nonce) for op in nonces if op.nonce]
     columns: list[list[Any]] = [ids]
-    for pairs in (devices, lanes):
+    for pairs in (devices, lanes, given_up):
         columns += [[first for first, _ in pairs], [second for _, second in pairs]]
     for row in await connection.fetch(load("gate")["grants"], site, *columns):
+        if row["grant_id"] is None:
+            books.abandoned.add((row["lane"], row["nonce"]))
+            continue
         books.add_grant(
             Grant(
                 grant=row["grant_id"],
@@ -121,8 +119,7 @@ def _right(row: asyncpg.Record) -> Right:
 
 async def write_books(connection: asyncpg.Connection, site: str, books: Books) -> list[ZoneCount]:
     """Write what moved. Returns all zones as they now stand if any of them moved, otherwise nothing."""
-    rows, sql = books.rows, load("gate")
-    over = []
+    rows = books.rows
     for grant in books.grants.values():
         if not grant.touched:
             continue
@@ -132,7 +129,7 @@ async def write_books(connection: asyncpg.Connection, site: str, books: Books) -
         elif grant.open:
             rows.add("update_holds", grant.grant, grant.passed)
         elif not grant.new:
-            over.append(grant.grant)
+            rows.add("delete_holds", grant.grant)
     for right in books.rights.values():
         if right.redeemed_moved or right.held_moved:
             used = (right.last_used_at, right.last_used_lane) if right.used else (None, None)
@@ -142,10 +139,7 @@ async def write_books(connection: asyncpg.Connection, site: str, books: Books) -
         if zone.inside_moved or zone.held_moved:
             moved = True
             rows.add("update_zones", zone.zone, zone.inside_moved, zone.held_moved)
-    await rows.write(connection, *FIRST_WRITES)
-    if over:
-        await connection.execute(sql["delete_holds"], site, over)
-    if books.unresolved:
-        await connection.execute(sql["mark_unresolved"], site, books.unresolved)
-    await rows.write(connection, *LAST_WRITES)
+    for number in books.unresolved:
+        rows.add("mark_unresolved", number)
+    await rows.write(connection, *WRITES)
     return [zone.count() for zone in books.zones.values()] if moved else []

@@ -2,8 +2,8 @@
 
 The file is pg_dump's custom format: one consistent snapshot, taken beside the running server, compressed, and readable
 by newer versions of PostgreSQL.  A line is added at its end with the SHA-256 of what stands before it: pg_restore does
-not notice when the last part of a file is missing, and ignores what follows the data.  It holds personal data (encrypted) and keyed hashes; the keys are not in it, so keep
-`DIR/keys` as well, in another place.
+not notice when the last part of a file is missing, and ignores what follows the data.  It holds personal data
+(encrypted) and keyed hashes; the keys are not in it, so keep `DIR/keys` as well, in another place.
 """
 
 from __future__ import annotations

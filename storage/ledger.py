@@ -64,6 +64,20 @@ RETRY_LIMIT_S = 1.5  # how long those wait whose transaction certainly did not h
 BACKOFF_S = (0.05, 5.0)  # first and longest pause between two attempts to connect
 SWEEP_EVERY_S = 1.0  # grants past their ttl; also notices a hung database when nothing else happens
 SETTINGS_EVERY_S = 30.0
+# Every statement of ours looks a few rows up by their keys, and is planned once for all batches. A planner that has not
+# seen the tables grow takes any index for as good as the right one, and one such plan holds every gate up until the
+# server's own statistics come round a minute later: so we have them made early, when there is something to see.
+PLANNER = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+ANALYZE_AFTER = (30, 300, 3000)  # operations since the connection was made
+KNOWN_ROWS = 1000  # of grants in the server's statistics: then it needs no help
+ANALYZED = ("products, orders, order_lines, tickets, entitlements, credentials, passes, print_jobs, grants, holds, "
+            "grant_ends, abandoned_scans, passages, redemptions, counter_baselines")  # fmt: skip
 SYNCHRONOUS = ("on", "local", "remote_write", "remote_apply")
 
 log = structlog.get_logger(__name__)
@@ -132,6 +146,7 @@ class Ledger:
         self._state = LedgerState(available=False, detail="starting", durable=False)
         self._attempts = self._batches = self._operations = self._one_by_one = self._refused = 0
         self._unavailable = self._connects = self._lost = self._doubtful = 0
+        self._analyze_at: deque[int] = deque()  # counts of operations
 
     @property
     def state(self) -> LedgerState:
@@ -253,6 +268,10 @@ class Ledger:
         error = await self._attempt(attempt)
         if error is None:
             self._answer(batch, attempt)
+            if self._analyze_at and self._operations >= self._analyze_at[0]:
+                self._analyze_at.popleft()
+                with trio.CancelScope(shield=True):
+                    await aio_as_trio(_analyze)(self._connection)
             return None
         self._lost += 1
         self._doubtful += attempt.committing
@@ -353,7 +372,7 @@ class Ledger:
     async def _connect(self) -> bool:
         """One attempt. True when connected, set up and the only writer."""
         try:
-            connection, session, zones, durable = await aio_as_trio(self._open)()
+            connection, session, zones, durable, seen = await aio_as_trio(self._open)()
         except (*_FAILURES, MigrationError) as exc:
             self._attempts += 1
             if self._attempts == 1 or self._state.detail != _words(exc):
@@ -363,11 +382,12 @@ class Ledger:
         self._attempts += 1
         self._connects += 1
         self._connection, self._session = connection, session
+        self._analyze_at = deque(self._operations + count for count in ANALYZE_AFTER if not seen)
         self._set_state(available=True, detail="", durable=durable)
         self._tell_zones(zones)
         return True
 
-    async def _open(self) -> tuple[asyncpg.Connection, tuple[int, datetime], list[ZoneCount], bool]:
+    async def _open(self) -> tuple[asyncpg.Connection, tuple[int, datetime], list[ZoneCount], bool, bool]:
         connection = await asyncpg.connect(
             **self._dsn().asyncpg(),
             timeout=CONNECT_TIMEOUT_S,
@@ -376,6 +396,7 @@ class Ledger:
                 "application_name": f"paifang ledger {self._setup.site}"[:60],
                 "idle_in_transaction_session_timeout": "30s",
                 "timezone": "UTC",
+                **PLANNER,
             },
         )
         watchdog = asyncio.get_running_loop().call_later(SETUP_TIMEOUT_S, connection.terminate)
@@ -397,7 +418,8 @@ class Ledger:
             ]
             me = await connection.fetchrow(sql["me"])
             assert me is not None
-            return connection, (me["pid"], me["backend_start"]), zones, await _durable(connection)
+            seen = await connection.fetchval(sql["planner_knows"], KNOWN_ROWS)
+            return connection, (me["pid"], me["backend_start"]), zones, await _durable(connection), seen
         except BaseException:
             connection.terminate()
             raise
@@ -522,6 +544,14 @@ async def _durable(connection: asyncpg.Connection) -> bool:
     row = await connection.fetchrow(load("setup")["durability"], timeout=BATCH_TIMEOUT_S)
     assert row is not None
     return row["fsync"] == "on" and row["full_page_writes"] == "on" and row["synchronous_commit"] in SYNCHRONOUS
+
+
+async def _analyze(connection: asyncpg.Connection) -> None:
+    """Have statistics made. Nothing is lost when it fails: if the connection is to blame, the next batch finds out."""
+    try:
+        await connection.execute(f"analyze {ANALYZED}", timeout=BATCH_TIMEOUT_S)
+    except FAILURES as exc:
+        log.info("no statistics", error=repr(exc))
 
 
 async def _close(connection: asyncpg.Connection) -> None:

@@ -18,8 +18,8 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,8 @@ from storage.migrate import migrate
 
 ASK_TIMEOUT_S = 10.0
 STOP_LIMIT_S = 10.0
+MEMORY_FOLDER = Path("/dev/shm")
+MEMORY_WANTED_BYTES = 2 << 30
 TEMPLATE = "paifang_template"
 VISIT_DAYS_BACK = 1  # tickets for tests are valid since yesterday, whatever the time zone
 
@@ -82,16 +84,31 @@ _run = secrets.token_hex(4)  # two processes that work on one database do not me
 _numbers = count(1)
 _emptied: list[str] = []
 _cluster: Embedded | None = None
+_stack = ExitStack()
 
 
-# -- clusters and databases ------------------------------------------------------------------------------------------
+# -- folders, clusters and databases ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def quick_folder() -> Iterator[Path]:
+    """A temporary folder in memory where there is room, so that tests do not queue for the disk.
+
+    What is lost when a process is killed is the same there; what is lost when the power fails is another matter.
+    """
+    roomy = MEMORY_FOLDER.is_dir() and shutil.disk_usage(MEMORY_FOLDER).free > MEMORY_WANTED_BYTES
+    folder = Path(tempfile.mkdtemp(prefix="paifang-test-", dir=MEMORY_FOLDER if roomy else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def cluster() -> Embedded:
     """The cluster that all tests of this process share; started at first use, removed at exit."""
     global _cluster
     if _cluster is None:
-        folder = Path(tempfile.mkdtemp(prefix="paifang-test-"))
+        folder = _stack.enter_context(quick_folder())
         atexit.register(_remove_cluster, folder)
         server = Embedded(folder / "data", settings={"max_connections": "100"})
         await server.start()
@@ -112,7 +129,7 @@ def _remove_cluster(folder: Path) -> None:
         while processes_in(data) and time.monotonic() < until:
             time.sleep(0.02)
         _cluster.kill()
-    shutil.rmtree(folder, ignore_errors=True)
+    _stack.close()
 
 
 class Database:

@@ -1,33 +1,28 @@
--- name: credentials
-select c.kind, c.value_hash, c.ticket, c.state
-  from credentials c
-  join unnest($2::text[], $3::bytea[]) as wanted (kind, value_hash) using (kind, value_hash)
- where c.site = $1
-
 -- name: grants
--- Known grants by id, by (device, nonce) or by (lane, nonce), open or over.
-with wanted as (
-    select grant_id from grants where site = $1 and grant_id = any ($2::bigint[])
+-- Known grants by id, by (device, nonce) or by (lane, nonce), open or over; and, with no grant, the scans that their
+-- lane has given up.
+with wanted as materialized (
+    select unnest($2::bigint[]) as grant_id
     union
-    select g.grant_id from grants g join unnest($3::text[], $4::text[]) as w (device, nonce) using (device, nonce)
-     where g.site = $1
+    select g.grant_id
+      from unnest($3::text[], $4::text[]) as w (device, nonce)
+      join grants g on g.site = $1 and g.device = w.device and g.nonce = w.nonce
     union
-    select g.grant_id from grants g join unnest($5::text[], $6::text[]) as w (lane, nonce) using (lane, nonce)
-     where g.site = $1
+    select g.grant_id
+      from unnest($5::text[], $6::text[]) as w (lane, nonce)
+      join grants g on g.site = $1 and g.lane = w.lane and g.nonce = w.nonce
 )
 select g.grant_id, g.lane, g.device, g.nonce, g.ticket, g.entitlement, g.product_class, g.to_zone, g.pax, g.remaining,
-       g.ttl_s, extract(epoch from g.granted_at)::float8 as granted_at,
-       h.grant_id is not null as open, coalesce(h.passed, 0) as hold_passed, e.why,
+       g.ttl_s, extract(epoch from g.granted_at)::float8 as granted_at, h.grant_id is not null as open, e.why,
        (select count(*) from passages p where p.site = $1 and p.grant_id = g.grant_id) as passed
   from wanted
   join grants g on g.site = $1 and g.grant_id = wanted.grant_id
   left join holds h on h.site = $1 and h.grant_id = g.grant_id
   left join grant_ends e on e.site = $1 and e.grant_id = g.grant_id
-
--- name: abandoned
-select a.lane, a.nonce
-  from abandoned_scans a join unnest($2::text[], $3::text[]) as wanted (lane, nonce) using (lane, nonce)
- where a.site = $1
+union all
+select null, a.lane, a.device, a.nonce, null, null, null, null, null, null, null, null, null, a.why, null
+  from unnest($7::text[], $8::text[]) as w (lane, nonce)
+  join abandoned_scans a on a.site = $1 and a.lane = w.lane and a.nonce = w.nonce
 
 -- name: passages
 select p.device, p.boot, p.direction, p.seq, p.kind
@@ -37,20 +32,28 @@ select p.device, p.boot, p.direction, p.seq, p.kind
  where p.site = $1
 
 -- name: rights
--- Locked in the order of their ids, so that two writers never wait for each other.
+-- What presented credentials may use, and what known grants use; a right once per credential that leads to it. Locked
+-- in the order of their ids, so that two writers never wait for each other.
+with presented as materialized (
+    select c.kind, c.value_hash, c.ticket, c.state
+      from unnest($2::text[], $3::bytea[]) as w (kind, value_hash)
+      join credentials c on c.site = $1 and c.kind = w.kind and c.value_hash = w.value_hash
+), wanted as materialized (
+    select e.entitlement from presented join entitlements e on e.site = $1 and e.ticket = presented.ticket
+    union
+    select unnest($4::bigint[])
+)
 select e.entitlement, e.ticket, e.zone, e.sold, e.redeemed, e.held, e.refunded, e.reserved_refund,
        extract(epoch from e.last_used_at)::float8 as last_used_at, e.last_used_lane,
        t.state, extract(epoch from t.valid_from)::float8 as valid_from,
        extract(epoch from t.valid_to)::float8 as valid_to,
-       p.product, p.product_class, p.needs_face, p.min_gap_s
-  from entitlements e
+       p.product, p.product_class, p.needs_face, p.min_gap_s,
+       presented.kind, presented.value_hash, presented.state as credential_state
+  from wanted
+  join entitlements e on e.site = $1 and e.entitlement = wanted.entitlement
   join tickets t on t.site = $1 and t.ticket = e.ticket
   join products p on p.site = $1 and p.product = t.product and p.version = t.version
- where e.site = $1
-   and e.entitlement in (
-       select entitlement from entitlements where site = $1 and ticket = any ($2::bigint[])
-       union all
-       select unnest($3::bigint[]))
+  left join presented on presented.ticket = e.ticket
  order by e.entitlement
    for update of e
 

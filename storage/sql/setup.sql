@@ -47,3 +47,7 @@ select current_setting('fsync') as fsync, current_setting('full_page_writes') as
 
 -- name: outcome
 select pg_xact_status($1::text::xid8) as outcome
+
+-- name: planner_knows
+-- Do the server's statistics know the tables to be large?
+select reltuples >= $1::int from pg_class where oid = 'grants'::regclass

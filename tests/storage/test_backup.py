@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from storage.backup import BackupError, backup, restore
 from storage.connection import Dsn
 from storage.embedded import embedded
 from storage.interfaces import AuditEntry, LaneLedger
-from storage.testing import Database, cluster, fetch, fresh_database, ledger_running, run_sql
+from storage.testing import Database, cluster, fetch, fresh_database, ledger_running, quick_folder, run_sql
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory: these tests make many clusters."""
+    with quick_folder() as folder:
+        yield folder
 
 
 async def _everything(dsn: Dsn) -> dict[str, list[dict[str, Any]]]:

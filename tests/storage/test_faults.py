@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,10 +21,17 @@ from storage.audit import audit
 from storage.connection import Dsn
 from storage.embedded import Embedded, embedded
 from storage.interfaces import LedgerState, LedgerUnavailable
-from storage.testing import Database, LedgerUser, fresh_database, grant_op, ledger_running
+from storage.testing import Database, LedgerUser, fresh_database, grant_op, ledger_running, quick_folder
 
 COMMIT = b"Q\x00\x00\x00\x0bcommit\x00"  # the simple query as it crosses the wire
 PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory: these tests make many clusters."""
+    with quick_folder() as folder:
+        yield folder
 
 
 async def _clean(dsn: Dsn) -> None:
