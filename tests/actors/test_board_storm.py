@@ -39,16 +39,23 @@ from storage.interfaces import CounterBaseline, LedgerUnavailable
 ROUNDS_TO_QUIET = 12
 MOVES = (GateClose, GateRearm, GateOpen)
 
-steps = st.one_of(
+KINDS = ["grant", "grant", "grant", "deny", "fail", "grant, then fail", "lost"]
+visits = st.tuples(
+    st.just("visit"), st.sampled_from(KINDS), st.integers(1, 3), st.integers(0, 4), st.sampled_from([0, 0, 0, 9.0])
+)
+troubles = st.one_of(
     st.tuples(st.just("scan"), st.integers(0, 2)),
-    st.tuples(st.just("answer"), st.sampled_from(["grant", "deny", "fail", "grant, then fail", "lost"]), st.integers(1, 3)),
+    st.tuples(st.just("answer"), st.sampled_from(KINDS), st.integers(1, 3)),
     st.tuples(st.just("person"), st.sampled_from(list(Direction)), st.integers(1, 2)),
-    st.tuples(st.just("barrier"), st.sampled_from(list(Barrier))),
-    st.sampled_from(
-        [("write",), ("write",), ("again",), ("down",), ("up",), ("up",), ("reset",), ("release",), ("restore",)]
-        + [("rearm",), ("crash",), ("open",), ("close lane",), ("open lane",)]
-    ),
+    st.tuples(st.just("barrier"), st.sampled_from([*Barrier, Barrier.OPEN, Barrier.CLOSED])),
+    st.sampled_from([("down",), ("up",), ("reset",), ("crash",), ("open",), ("write",), ("again",)]),
+    st.sampled_from([("release",), ("restore",), ("rearm",), ("close lane",), ("open lane",)]),
     st.tuples(st.just("wait"), st.sampled_from([0.1, 2.5, 5.0, 9.0])),
+    st.tuples(st.just("away"), st.integers(0, 2), st.integers(0, 2)),
+)
+mends = st.sampled_from([("mend",), ("barrier", Barrier.CLOSED)])
+happening = st.lists(st.tuples(visits, st.lists(troubles, max_size=5), mends), min_size=1, max_size=5).map(
+    lambda chapters: [step for visit, middle, mend in chapters for step in (visit, *middle, mend)]
 )
 
 
@@ -88,6 +95,25 @@ class World:
                 rig.lane.tell(scan(f"n{self.nonces}", code=f"code-{ticket}"))
             case "answer", kind, pax:
                 self.answer(kind, pax)
+            case "visit", kind, pax, people, seconds:  # somebody scans, is answered, and as many people go through
+                await self.step("scan", self.nonces)
+                await self.step("answer", kind, pax)
+                await self.step("barrier", Barrier.OPEN)
+                for _ in range(people):
+                    await self.step("person", Direction.ENTRY, 1)
+                await self.step("wait", seconds)
+            case "away", missed, seen:  # the board is not heard for a while, and people go on walking
+                await self.step("down")
+                await self.step("person", Direction.ENTRY, missed)
+                await self.step("up")
+                await self.step("write")
+                for _ in range(seen):
+                    await self.step("person", Direction.ENTRY, 1)
+            case "mend", *_:
+                for mending in ("restore", "rearm", "up", "open lane", "write"):
+                    await self.step(mending)
+                await self.step("barrier", Barrier.CLOSED)
+                await self.step("write")
             case "person", direction, count:
                 if self.up:
                     await rig.person(direction, count=count)
@@ -273,8 +299,8 @@ async def storm(happenings) -> None:
 UP = [("up",), ("write",), ("write",)]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.booleans(), st.lists(steps, max_size=25))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.booleans(), happening)
 @example(True, [("scan", 1), ("answer", "grant", 2), ("barrier", Barrier.OPEN), ("person", Direction.ENTRY, 1), ("crash",)])
 @example(True, [("scan", 1), ("answer", "lost", 1), ("down",), ("person", Direction.ENTRY, 2), ("up",)])
 @example(True, [("scan", 1), ("release",), ("answer", "grant", 1), ("person", Direction.EXIT, 2), ("crash",)])
