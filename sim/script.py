@@ -13,8 +13,9 @@ import msgspec
 import structlog
 import trio
 
+from admin_ws.client import ConsoleError
 from drivers.base import Barrier as Sensed
-from protocols.console import Done, RearmLane, RestoreRequest, SellLine, SoldTicket, Trigger
+from protocols.console import Done, RearmLane, RestoreRequest, SellLine, Snapshot, SoldTicket, Trigger
 from protocols.messages import Direction
 from sim.lane import SimLane
 from sim.plan import FLAT_CURVE, plan, with_every_behaviour
@@ -32,6 +33,7 @@ LEAVING = 0.5
 SAME_CODE_SCANS = 200
 SAME_CODE_LANES = 10
 SAME_CODE_GAP_S = 0.12
+LOOK_S = 0.2
 READY_S = 60.0  # the server may be restarting, and its database recovering
 GROUPS = 2
 MUSEUM_SINGLES = 10
@@ -127,7 +129,7 @@ class DemoScript:
         self._phase("done", "")
 
     async def _ready(self) -> None:
-        """Until the server is there: logged in, every line open, every gate welcomed, and a ticket can be sold."""
+        """Until the server is there: logged in, lines open, gates welcomed, a ticket can be sold, every lane works."""
         await self._window.desk.connected(READY_S)
         for desk in self._security:
             await desk.connected(READY_S)
@@ -135,6 +137,17 @@ class DemoScript:
         await self._site.linked(READY_S)
         sold = await self._window.sell([SellLine(product="adult", quantity=1)])
         self._after += sold.tickets
+        with trio.move_on_after(READY_S):
+            while not await self._lanes_available():  # noqa: ASYNC110 - it is the server that is asked
+                await trio.sleep(LOOK_S)
+
+    async def _lanes_available(self) -> bool:
+        """Whether the console shows every lane as available: a lane that is settling its books lets nobody in yet."""
+        try:
+            snapshot = await self._security[0].call("site.subscribe", {}, Snapshot)
+        except ConsoleError:
+            return False
+        return all(lane.available for lane in snapshot.lanes)
 
     async def _sell_groups(self) -> dict[str, list[SoldTicket]]:
         """Everything that the later phases need, in a few orders."""
