@@ -73,14 +73,14 @@ def write_latch(path: Path, latch: Latch) -> Latch:
         try:
             size = os.fstat(descriptor).st_size
             if size < 2 * SLOT_BYTES:
-                os.pwrite(descriptor, bytes(2 * SLOT_BYTES - size), size)
+                _pwrite_all(descriptor, bytes(2 * SLOT_BYTES - size), size)
             slots = [_decode(os.pread(descriptor, SLOT_BYTES, start)) for start in (0, SLOT_BYTES)]
             newest = max((slot.sequence for slot in slots if slot is not None), default=0)
             written = msgspec.structs.replace(latch, sequence=newest + 1, pending=latch.pending[:RESTORING_LANES_MAX])
             first, second = slots
             # never overwrite the newest whole slot
             where = 0 if first is None or (second is not None and first.sequence < second.sequence) else 1
-            os.pwrite(descriptor, _encode(written), where * SLOT_BYTES)
+            _pwrite_all(descriptor, _encode(written), where * SLOT_BYTES)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -92,6 +92,13 @@ def write_latch(path: Path, latch: Latch) -> Latch:
 def update_latch(path: Path, change: Callable[[Latch], Latch]) -> Latch:
     """Read, change, write."""
     return write_latch(path, change(read_latch(path)))
+
+
+def _pwrite_all(descriptor: int, data: bytes, start: int) -> None:
+    """A disk that is nearly full takes a part and reports no error: the next try, for the rest, gets it."""
+    while data:
+        count = os.pwrite(descriptor, data, start)
+        data, start = data[count:], start + count
 
 
 def _encode(latch: Latch) -> bytes:
@@ -109,5 +116,5 @@ def _decode(slot: bytes) -> Latch | None:
         return None
     try:
         return msgspec.msgpack.decode(body, type=Latch)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
