@@ -23,7 +23,6 @@ __all__ = ["MAILBOX_CAPACITY", "Address", "AddressStatistics"]
 # times slower, never yielding starves timers and neighbours, who wait for this many handlers at most.
 CHECKPOINT_EVERY = 64  # messages
 NEVER = math.inf
-UNSEEN = -math.inf  # in a burst the clock would be a tenth of a message: who looks first reads it
 PUT_TIMEOUT_S = 30.0  # longest wait for room, when the message has no earlier deadline
 
 # Set by core.testing.serialized(): sends every told message through a codec, as a wire would.
@@ -34,7 +33,8 @@ _NEVER_ON_A_WIRE = (Stop, Down, Failed, Inspect)
 class AddressStatistics(msgspec.Struct, frozen=True):
     """One look at an actor. Ages and times are in seconds; `held` is the type of the message being handled.
 
-    The age of a message that was read in a burst counts from the first look at it, so it is never too high.
+    The age of a message that was read in a burst counts from the first look at it, so it is never too high: in a
+    burst the actor does not read the clock, which would be a tenth of the cost of a message.
     """
 
     name: str
@@ -168,7 +168,7 @@ class Address(Mailbox):
         await trio.lowlevel.checkpoint()
         with trio.move_on_at(min(deadline, trio.current_time() + PUT_TIMEOUT_S)) as patience:
             while not system and not self._closed and len(self._user) >= self.capacity:
-                self._calm = False
+                self._credit = 0
                 await self._room.park()
         if patience.cancelled_caught:
             self._refused += 1
@@ -248,8 +248,8 @@ class Address(Mailbox):
         """A look from outside, which works on an actor that hangs, too."""
         now = trio.current_time()
         heads = [lane[0].told_at for lane in (self._system, self._replayed, self._postponed, self._user) if lane]
-        if self._held_since == UNSEEN:
-            self._held_since = now
+        if self._held is not self._seen:
+            self._seen, self._seen_at = self._held, now
         urgent = len(self._system) + (self._stop is not None)
         return AddressStatistics(
             name=self.name,
@@ -260,7 +260,7 @@ class Address(Mailbox):
             system_depth=urgent,
             oldest_age_s=now - min(heads, default=now),
             held="" if self._held is None else type(self._held.msg).__name__,
-            held_age_s=0.0 if self._held is None else now - self._held_since,
+            held_age_s=0.0 if self._held is None else now - self._seen_at,
             told=self._handled + self._dead + self._waiting + urgent + (self._held is not None),
             handled=self._handled,
             dead=self._dead,
@@ -279,15 +279,14 @@ class Address(Mailbox):
         The first call says "ready". Each call says that the message before is done. `Inspect` is answered here and
         late messages are dropped here; the actor sees neither. Cancelling a receive loses no message.
         """
-        if self._calm and self._user and self._patience:  # the short path: what `_next` does, without the detours
-            self._patience -= 1
+        if self._credit and self._user:  # the short path: what `_next` does, without the detours
+            self._credit -= 1
             held = self._held
             if held is None or held._to is not None:
                 self._let_go()
             else:
                 self._handled += 1
             self._held = env = self._user.popleft()
-            self._held_since = UNSEEN
             if env.trace != self.trace:
                 self._follow(env.trace)
             if env.deadline == NEVER or env.deadline > trio.current_time():
@@ -305,7 +304,7 @@ class Address(Mailbox):
         A timer belongs to this incarnation: a restarted actor never sees its predecessor's.
         """
         self._timers[key] = (trio.current_time() + delay_s, msg, _TRACE.get())
-        self._calm = False
+        self._credit = 0
         self._reset_timers()
 
     def cancel_timer(self, key: str) -> None:
@@ -325,16 +324,17 @@ class Address(Mailbox):
         if self._waiter is not None:
             raise RuntimeError(f"{self.name}: two tasks receive; an actor is one")
         self._let_go()
-        self._patience -= 1
+        self._patience += self._credit
+        self._credit = 0
         if self._patience <= 0:
-            self._patience = CHECKPOINT_EVERY - 1  # this call returns the first
+            self._patience = CHECKPOINT_EVERY
             await trio.lowlevel.checkpoint()  # before taking a message, never after: cancelling must lose none
         while True:
             env = self._take(until)
             if env is None:
                 if until <= trio.current_time():
                     return None
-                self._patience = CHECKPOINT_EVERY - 1
+                self._patience = CHECKPOINT_EVERY
                 await self._sleep(min(until, self._next_due))
             elif type(env.msg) is Inspect:
                 env.reply(self.statistics())
@@ -342,7 +342,9 @@ class Address(Mailbox):
             else:
                 if env.trace != self.trace:
                     self._follow(env.trace)
-                self._calm = not (self._system or self._stop or self._timers or self._replayed or self._room)
+                self._patience -= 1
+                if not (self._system or self._stop or self._timers or self._replayed or self._room):
+                    self._credit, self._patience = self._patience, 0
                 return env
 
     def _follow(self, trace: str) -> None:
@@ -393,7 +395,7 @@ class Address(Mailbox):
         self._forget_stop()
         self._clock = trio.lowlevel.current_clock().current_time  # half the price of trio.current_time()
         self.incarnation += 1
-        self.alive, self._closed, self._limit, self._calm = True, False, self.capacity, False
+        self.alive, self._closed, self._limit, self._credit = True, False, self.capacity, 0
         self.state, self.trace = "starting", ""
         self.started_at = trio.current_time()
         self._gone, self._on_ready = trio.Event(), on_ready

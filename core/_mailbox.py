@@ -43,12 +43,11 @@ class Mailbox:
 
     # More than 30 attributes do not fit the interpreter's compact instances: slots make a message 150 ns cheaper.
     __slots__ = (
-        "_calm",  # nothing but the user lane needs attention: `receive` may take its short path
         "_closed",
+        "_credit",  # messages that `receive` may take by its short path; 0 when anything else needs attention
         "_dead",
         "_handled",
         "_held",
-        "_held_since",
         "_kept",  # read, not answered, still owed
         "_limit",  # of the user lane; -1 when closed
         "_next_due",
@@ -56,6 +55,8 @@ class Mailbox:
         "_refused",
         "_replayed",  # the state has changed: read again
         "_room",  # senders that wait in `put`
+        "_seen",  # the message that was held when somebody looked at the clock, at `_seen_at`
+        "_seen_at",
         "_stop",
         "_system",
         "_timers",  # key -> due, message, trace
@@ -78,11 +79,12 @@ class Mailbox:
         self._timers: dict[str, tuple[float, Any, str]] = {}
         self._next_due = math.inf
         self._held: Envelope | None = None
-        self._held_since = 0.0
+        self._seen: Envelope | None = None
+        self._seen_at = 0.0
         self._room = trio.lowlevel.ParkingLot()
         self._closed = False
         self._limit = capacity
-        self._calm = False
+        self._credit = 0
         self._handled = self._dead = self._refused = 0
 
     @property
@@ -96,13 +98,13 @@ class Mailbox:
         if self._closed:
             self._bury(env, Reason.DOWN, ActorDown(self.name, "is stopped"))
         elif isinstance(env.msg, Stop):
-            self._calm = False
+            self._credit = 0
             if self._stop is None:
                 self._stop = env
             else:  # merged
                 self._handled += 1
         elif system or isinstance(env.msg, Inspect):
-            self._calm = False
+            self._credit = 0
             self._admit_system(env)
         elif len(self._user) < self.capacity + (ANSWER_ROOM if answer else 0):
             self._user.append(env)
@@ -168,7 +170,8 @@ class Mailbox:
             if env.deadline <= now:  # a late "open" must never be carried out
                 self._bury_late(env)
                 continue
-            self._held, self._held_since = env, now
+            self._held = self._seen = env
+            self._seen_at = now
             return env
 
     def _due(self) -> Envelope:
@@ -198,6 +201,7 @@ class Mailbox:
         if env is not self._held:
             raise ValueError("only the message being handled can be postponed")
         self._held = None
+        self._credit = 0
         if len(self._postponed) < POSTPONED_CAPACITY:
             self._postponed.append(env)
         else:
@@ -207,7 +211,7 @@ class Mailbox:
         """The state has changed: what was put aside is read again, in its order, before newer messages."""
         self._replayed.extendleft(reversed(self._postponed))
         self._postponed.clear()
-        self._calm = False
+        self._credit = 0
 
     # -- away ---------------------------------------------------------------------------------------------------
 

@@ -351,7 +351,7 @@ async def test_what_a_machine_postponed_to_its_end_is_what_plain_receive_reads_n
     for n in range(4):
         probe.tell(n)
     assert (await probe.receive()).msg == 0
-    probe._calm = True  # as in a burst
+    probe._credit = 9  # as in a burst
     probe.tell(0)
     await Machine(probe).run(state)
     assert [(await probe.receive()).msg for _ in range(2)] == [1, 3]
