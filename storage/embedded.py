@@ -57,6 +57,8 @@ max_connections = 40
 shared_buffers = 64MB
 max_wal_size = 512MB
 wal_compression = on
+# not /dev/shm: containers give it 64 MB, and a killed server leaves its segments there
+dynamic_shared_memory_type = mmap
 password_encryption = scram-sha-256
 log_min_messages = warning
 log_checkpoints = off

@@ -67,7 +67,7 @@ from storage.migrate import migrate
 
 ASK_TIMEOUT_S = 10.0
 STOP_LIMIT_S = 10.0
-MEMORY_FOLDER = Path("/dev/shm")
+MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 - only the place; the folder in it is private
 MEMORY_WANTED_BYTES = 2 << 30
 TEMPLATE = "paifang_template"
 VISIT_DAYS_BACK = 1  # tickets for tests are valid since yesterday, whatever the time zone
@@ -87,7 +87,7 @@ _cluster: Embedded | None = None
 _stack = ExitStack()
 
 
-# -- folders, clusters and databases ------------------------------------------------------------------------------------------
+# -- folders, clusters and databases ---------------------------------------------------------------------------------
 
 
 @contextmanager

@@ -45,7 +45,7 @@ async def test_backup_destroy_restore(tmp_path: Path) -> None:
         before = await _everything(server.dsn)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert {"grants", "tickets", "audit_log"} <= set(told)
-    assert [path.name for path in tmp_path.iterdir() if "unfinished" in path.name] == []
+    assert [path.name for path in tmp_path.iterdir() if "unfinished" in path.name] == []  # noqa: ASYNC240
 
     async with embedded(tmp_path / "two") as server:
         told.clear()
@@ -76,7 +76,7 @@ async def test_a_backup_that_fails_leaves_no_file(tmp_path: Path) -> None:
     server = await cluster()
     with pytest.raises(BackupError, match="does not exist"):
         await backup(server.dsn.with_database("nowhere"), tmp_path / "site.backup")
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240
 
 
 async def test_a_backup_goes_only_into_an_empty_database(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ async def test_started_by_root_it_runs_as_somebody_else_and_opens_no_folder(tmp_
     closed.mkdir(mode=0o700)
     async with embedded(closed / "data") as server:
         assert server.pid is not None
-        uid = Path(f"/proc/{server.pid}").stat().st_uid
+        uid = Path(f"/proc/{server.pid}").stat().st_uid  # noqa: ASYNC240
         assert uid not in (0, pwd.getpwnam("nobody").pw_uid)
         assert server.cluster.stat().st_uid == uid
         assert _mode(closed) == _mode(closed / "data") == 0o700
@@ -110,7 +110,7 @@ async def test_another_local_account_is_refused_by_every_layer_on_its_own(tmp_pa
             os.close(folder)
         assert at_the_door.returncode != 0
         assert "Peer authentication failed" in at_the_door.stderr  # the server
-        ourselves = subprocess.run(
+        ourselves = subprocess.run(  # noqa: ASYNC221
             [program("psql"), "-c", "select 1"], env=server.dsn.environment(), capture_output=True, timeout=20
         )
         assert ourselves.returncode == 0
@@ -278,7 +278,7 @@ async def test_a_path_too_long_for_a_socket_gets_a_short_one(tmp_path: Path) -> 
         async with shared(data) as dsn:
             assert dsn == server.dsn
     assert any("too long" in line for line in told)
-    assert not Path(server.dsn.host).exists() or server.dsn.host.startswith(str(data))
+    assert not Path(server.dsn.host).exists() or server.dsn.host.startswith(str(data))  # noqa: ASYNC240
 
 
 async def test_progress_is_told_while_a_start_takes_its_time(
