@@ -221,7 +221,7 @@ class Supervisor:
         slot = self._add(child)
         if self._nursery is not None:
             slot.passing = child.restart is Restart.TEMPORARY
-            self._spawn(slot)
+            self._spawn(slot, in_order=False)
             with trio.move_on_after(child.ready_timeout_s) as patience:
                 await child.address.wait_ready()
             if patience.cancelled_caught:
@@ -264,7 +264,7 @@ class Supervisor:
                     self._awaited = None
             for slot in tuple(self._slots.values()):
                 if slot.revive_at <= now and not self._must_queue(slot):
-                    self._spawn(slot)
+                    self._spawn(slot, in_order=self._in_order(slot))
             if self._awaited is None:
                 me._mark_ready()
             due = [slot.revive_at for slot in self._slots.values() if not self._must_queue(slot)]
@@ -340,9 +340,9 @@ class Supervisor:
         if self._slots.get(name) is slot and (slot.retired is not None or slot.passing):
             del self._slots[name]
 
-    def _spawn(self, slot: _Slot) -> None:
+    def _spawn(self, slot: _Slot, *, in_order: bool) -> None:
         assert self._nursery is not None
-        if self._in_order(slot):
+        if in_order:
             self._awaited, self._patience_until = slot, trio.current_time() + slot.child.ready_timeout_s
         slot.first, slot.leaving, slot.revive_at = False, False, math.inf
         slot.scope = trio.CancelScope(shield=True)

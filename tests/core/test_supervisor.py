@@ -512,6 +512,21 @@ async def test_start_child_does_not_wait_for_ever(autojump_clock):
         assert notices[0].kind is NoticeKind.NOT_READY
 
 
+@pytest.mark.parametrize("strategy", list(Strategy))
+async def test_start_child_does_not_disturb_the_order_of_a_start_under_way(strategy, autojump_clock):
+    log = []
+    slow, later, extra = Actor("slow", slow_s=5.0, log=log), Actor("later", log=log), Actor("extra", log=log)
+    tree = Supervisor("s", [slow.child(), later.child()], strategy=strategy)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tree.run)
+        await trio.sleep(1)
+        await tree.start_child(extra.child())
+        await later.address.wait_ready()
+        assert slow.address.ready
+        assert events(log, "start") == ["start slow", "start extra", "start later"]
+        nursery.cancel_scope.cancel()
+
+
 async def test_two_children_of_one_name_are_refused(autojump_clock):
     with pytest.raises(ValueError, match="s has a child a already"):
         Supervisor("s", [Actor("a").child(), Actor("a").child()])
