@@ -15,6 +15,7 @@ from paifang.check import load
 from sim import truth
 from storage._processes import processes_in
 
+GONE_S = 10.0
 KEYS = [
     "sold", "admitted", "refused", "same_code", "double_passages", "limit_exceeded", "occupancy_error",
     "scan_to_open_ms", "printed", "faces", "evacuation", "kills", "in_flight_at_kill", "acknowledged_lost",
@@ -90,6 +91,9 @@ async def test_killed_in_the_middle_nothing_acknowledged_is_lost_or_doubled(tmp_
 async def test_interrupted_it_leaves_no_process_behind(tmp_path: Path) -> None:
     with trio.move_on_after(8):
         await demo.demo(30, 7, keep=tmp_path / "kept", say=lambda line: None)
+    with trio.move_on_after(GONE_S):  # a PostgreSQL that was just starting learns of its server's end by a signal
+        while _processes(tmp_path / "kept"):
+            await trio.sleep(0.1)
     assert _processes(tmp_path / "kept") == []
 
 
