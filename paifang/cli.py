@@ -72,7 +72,7 @@ def run(data: Path, seed: int, speed: float, seconds: float | None) -> None:
     """Server and simulated site together, on embedded defaults: what `make run` starts.  试运行。"""
     from paifang.run import run_both
 
-    sys.exit(trio.run(run_both, DEMO_SITE, data, seed, speed, seconds))
+    sys.exit(_run(run_both, DEMO_SITE, data, seed, speed, seconds))
 
 
 @main.command()
@@ -82,7 +82,12 @@ def run(data: Path, seed: int, speed: float, seconds: float | None) -> None:
 @click.option("--speed", default=60.0, show_default=True, help="Visitors' time; barriers stay as fast as they are.")
 @click.option("--seconds", type=float, default=None, help="Stop after this long; otherwise at Ctrl-C.")
 @click.option("--script", type=click.Choice(["", "demo"]), default="", help="`demo`: the demo's phases, then stop.")
-@click.option("--photos", type=click.Path(path_type=Path, file_okay=False), default=None, help="A folder a person.")
+@click.option(
+    "--photos",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Folder that photographs are fetched into; without it no cards with faces.",
+)
 def sim(
     site: Path, data: Path, seed: int, speed: float, seconds: float | None, script: str, photos: Path | None
 ) -> None:
@@ -90,8 +95,10 @@ def sim(
 
     No real device is touched. Writes what the simulated devices saw to DATA/sim/truth.jsonl.
     """
+    from paifang.serve import configure_logs
     from sim.run import SimOptions, run_sim
 
+    configure_logs("warning")
     options = SimOptions(seed=seed, speed=speed, seconds=seconds, script=script, photos=photos)
     _run(run_sim, _load(site), data, options)
 
@@ -115,7 +122,7 @@ def demo(
     from paifang.demo import check as recompute
     from paifang.demo import demo as play
 
-    figures = trio.run(recompute, check_dir) if check_dir else trio.run(play, seconds, seed, kill_at, keep)
+    figures = _run(recompute, check_dir) if check_dir else _run(play, seconds, seed, kill_at, keep)
     _show(figures, as_json)
     sys.exit(EXIT_WRONG if broken(figures) else 0)
 
@@ -139,7 +146,7 @@ def evacuate(site: Path, data: Path, timeout_s: float, drill: bool, as_json: boo
         )
 
     sitefile = _load(site)
-    report = trio.run(go)
+    report = _run(go)
     _show(msgspec.to_builtins(report), as_json)
     sys.exit(0 if all(lane.sensed_open for lane in report.lanes) else EXIT_WRONG)
 
@@ -175,7 +182,7 @@ def audit(site: Path, data: Path, as_json: bool) -> None:
     sitefile = _load(site)
 
     async def go() -> Any:
-        async with _database(sitefile, data) as dsn:
+        async with _database(sitefile, data, existing=True) as dsn:
             return await examine(dsn, sitefile.site.id)
 
     report = _run(go)
@@ -237,7 +244,7 @@ def backup(file: Path, site: Path, data: Path) -> None:
     sitefile = _load(site)
 
     async def go() -> None:
-        async with _database(sitefile, data) as dsn:
+        async with _database(sitefile, data, existing=True) as dsn:
             await write(dsn, file, progress=click.echo)
 
     _run(go)
@@ -366,15 +373,20 @@ def _load(path: Path) -> SiteFile:
         sys.exit(EXIT_USAGE)
 
 
-def _database(site: SiteFile, data: Path) -> Any:
-    """The site's database: somebody else's, the running server's embedded one, or the embedded one for this command."""
+def _database(site: SiteFile, data: Path, *, existing: bool = False) -> Any:
+    """The site's database: somebody else's, the running server's embedded one, or the embedded one for this command.
+
+    With `existing`, a data folder without one is an error: a new, empty database would pass every check.
+    """
     import contextlib
 
     from storage.connection import parse_url
-    from storage.embedded import shared
+    from storage.embedded import EmbeddedError, shared
 
     if site.database.url:
         return contextlib.nullcontext(parse_url(site.database.url))
+    if existing and not (data / "pg").exists():
+        raise EmbeddedError(f"{data}: no database in this data folder; name the server's with --data")
     return shared(data, progress=lambda text: click.echo(f"database: {text}", err=True))
 
 
@@ -409,7 +421,14 @@ def _run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 def _more_cures() -> tuple[type[Exception], ...]:
     """Errors of modules that only some commands import: catching them must not cost the others their import."""
-    names = {"sim.run": "SimError", "storage.backup": "BackupError", "admin_ws.client": "ConsoleError"}
+    names = {
+        "sim.run": "SimError",
+        "storage.backup": "BackupError",
+        "storage.audit": "AuditError",
+        "admin_ws.client": "ConsoleError",
+        "paifang.demo": "DemoError",
+        "paifang.rows": "RowsError",
+    }
     return tuple(getattr(sys.modules[module], name) for module, name in names.items() if module in sys.modules)
 
 
