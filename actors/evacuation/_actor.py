@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import trio
@@ -27,6 +28,7 @@ REPEAT_S = 1.0  # a lane without a sensed open barrier is told again this often
 WATCH_S = 0.25  # how soon a latch written by `paifang evacuate` is noticed
 ACKNOWLEDGE_MS_MAX = 2000.0  # later than this, a lane is red on the console
 LATCH_RETRY_S = 1.0
+FLUSH_S = 2.0  # for the latch when the server stops
 
 Sign = Callable[[int, bool], link.Release]
 """(incident, drill) -> the signed release for the safety link."""
@@ -88,6 +90,8 @@ class Evacuation:
 
     async def run(self, me: Address) -> None:
         self._begin()
+        if self._latch.state == "released":
+            me.set_timer("repeat", REPEAT_S, _Tick())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write_latch)
             me.set_timer("watch", WATCH_S, _Watch())
@@ -117,29 +121,35 @@ class Evacuation:
                             me.set_timer("repeat", REPEAT_S, _Tick())
                     case Stop():
                         nursery.cancel_scope.cancel()
-                        return
+                        break
+        await self._flush()
 
     # --- trigger and release ----------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         """Take up what the latch says: a site that was released stays released."""
+        self._remember_mtime()  # before reading: what is written from now on is news
         try:
             latch = read_latch(self._path)
         except LatchError:
             latch = Latch(state="released", incident=new_id(), by="unreadable latch file", at=time.time())
         if self._latch.state == "released":  # this actor was restarted, and memory is newer than the file
             latch = self._latch
-        self._remember_mtime()
         self._latch = self._written = latch
         if latch.state == "released":
             incident = latch.incident if latch.incident is not None else new_id()
             self._latch = msgspec.structs.replace(latch, incident=incident)
+            self._triggered = trio.current_time()
             self._send_release()
             self._dirty.set()
         elif latch.state == "restoring" and latch.incident is not None:
-            for lane in latch.pending:
-                if lane in self._lanes:
-                    self._lanes[lane].tell(Restore(incident=latch.incident), system=True)
+            pending = [lane for lane in latch.pending if lane in self._lanes]  # some may be gone from the site file
+            for lane in pending:
+                self._lanes[lane].tell(Restore(incident=latch.incident), system=True)
+            if pending != latch.pending:
+                state: Literal["restoring", "normal"] = "restoring" if pending else "normal"
+                self._latch = msgspec.structs.replace(latch, state=state, pending=pending)
+                self._dirty.set()
         self._show()
 
     def _release(self, by: str, drill: bool, reason: str) -> None:
@@ -155,6 +165,7 @@ class Evacuation:
                 sequence=latch.sequence, state="released", incident=new_id(), drill=drill, by=by, at=time.time()
             )
             self._seen = {lane: _Lane() for lane in self._lanes}
+            self._triggered = trio.current_time()
             self._send_release()
             self._note("triggered", "", by, reason)
             self._feed("alarm", f"紧急疏散：全部打开（{by}）", f"Evacuation: everything opens ({by})")
@@ -166,7 +177,6 @@ class Evacuation:
         incident = self._latch.incident
         assert incident is not None
         order = Release(incident=incident, drill=self._latch.drill)
-        self._triggered = trio.current_time()
         for address in self._lanes.values():
             address.tell(order, system=True)
         self._link.tell(Broadcast(release=self._sign(incident, self._latch.drill)), system=True)
@@ -233,7 +243,9 @@ class Evacuation:
             self._latch, state="released", incident=incident, drill=drill, by=by, at=time.time(), pending=[]
         )
         self._seen = {lane: _Lane() for lane in self._lanes}
+        self._triggered = trio.current_time()
         self._send_release()
+        self._requested_by = ""
         self._dirty.set()
         self._note("adopted", "", by, "")
         self._feed("alarm", f"紧急疏散（由 {by} 触发）", f"Evacuation (triggered by {by})")
@@ -273,7 +285,7 @@ class Evacuation:
             address.tell(Restore(incident=incident), system=True)
         self._dirty.set()
         self._note("restored", "", request.by, f"with {self._requested_by}; {request.reason}")
-        first, second = self._requested_by, request.by
+        first, second, self._requested_by = self._requested_by, request.by, ""
         self._feed("notice", f"{first} 与 {second} 解除疏散", f"{first} and {second} ended the evacuation")
         self._show()
 
@@ -287,34 +299,51 @@ class Evacuation:
         if any(lane not in self._lanes for lane in lanes):
             envelope.fail(EvacuationRefused("unknown_lane", f"There is no lane {request.lane}", "没有此通道"))
             return
-        for lane in lanes:
-            offer(self._lanes[lane], Rearm(user=request.by))
+        told = [lane for lane in lanes if offer(self._lanes[lane], Rearm(user=request.by))]
+        for lane in told:
             self._note("rearmed", lane, request.by, "")
-        pending = [lane for lane in self._latch.pending if lane not in lanes]
+        pending = [lane for lane in self._latch.pending if lane not in told]
         if self._latch.state == "restoring":
             state = "restoring" if pending else "normal"
             self._latch = msgspec.structs.replace(self._latch, state=state, pending=pending)
-            self._requested_by = ""
             self._dirty.set()
         self._show()
-        envelope.reply(Done(detail=f"{len(lanes)} re-armed"))
+        if busy := ", ".join(lane for lane in lanes if lane not in told):
+            envelope.fail(EvacuationRefused("busy", f"No room at {busy}; ask again", f"通道 {busy} 忙，请重试"))
+        else:
+            envelope.reply(Done(detail=f"{len(lanes)} re-armed"))
 
     # --- afterwards -------------------------------------------------------------------------------------------
 
     async def _write_latch(self) -> None:
         """Bring the file in line with memory, from a thread: a slow disk delays nobody. Tries for ever."""
-        limiter = trio.CapacityLimiter(1)
         while True:
             await self._dirty.wait()
             self._dirty = trio.Event()
-            wanted = self._latch
             try:
-                self._written = await trio.to_thread.run_sync(write_latch, self._path, wanted, limiter=limiter)
-                self._remember_mtime()
+                await self._write_once()
             except LatchError as exc:
+                self._dirty.set()
                 self._feed("alarm", f"疏散锁存文件写入失败：{exc}", f"The evacuation latch cannot be written: {exc}")
                 await trio.sleep(LATCH_RETRY_S)
-                self._dirty.set()
+            except BaseException:
+                self._dirty.set()  # cancelled: whether it is written is unknown
+                raise
+
+    async def _write_once(self) -> None:
+        # Our own change of the file is looked at like anybody else's: another process may have written in between.
+        # A thread on a disk that hangs is left behind: its late write is one of a whole slot, and harms no other.
+        self._written = await trio.to_thread.run_sync(write_latch, self._path, self._latch, abandon_on_cancel=True)
+
+    async def _flush(self) -> None:
+        """Before we go: an evacuation of the last moment must be on disk, unless the disk hangs."""
+        if not self._dirty.is_set():
+            return
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + FLUSH_S):
+            try:
+                await self._write_once()
+            except LatchError as exc:
+                self._feed("alarm", f"疏散锁存文件写入失败：{exc}", f"The evacuation latch cannot be written: {exc}")
 
     def _remember_mtime(self) -> None:
         try:

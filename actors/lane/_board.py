@@ -148,6 +148,7 @@ class BoardLane:
                 continue
             following = self._any(envelope, m)
             if following is not STAY:
+                self._interrupt(following)
                 return _transition(following)
         self._settle_books(*settled)
         return self._needs_rearm if self._barrier is Barrier.RELEASED else self._idle
@@ -159,6 +160,14 @@ class BoardLane:
         if self._books.open_grants and self._barrier in PASSABLE:
             return None
         return self._books, self._now
+
+    def _interrupt(self, following: State | None) -> None:
+        """Recovering ends early: settle what is known for a release, which goes on counting; otherwise begin anew."""
+        if self._resumed and following == self._released:
+            assert self._books is not None and self._now is not None
+            self._settle_books(self._books, self._now)
+        else:
+            self._resumed = False
 
     def _hurry(self) -> None:
         """Recovering takes long: ask the ledger again, or close a barrier that still stands open for an old grant."""
