@@ -103,6 +103,7 @@ class Embedded:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket_dir = self.data_dir / "run"
         self._short_dir: Path | None = None
+        self._wanted = False  # between start and stop
 
     @property
     def dsn(self) -> Dsn:
@@ -135,6 +136,7 @@ class Embedded:
         except BaseException:
             await self.stop()
             raise
+        self._wanted = True
 
     async def _start(self) -> None:
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -171,6 +173,7 @@ class Embedded:
 
     async def stop(self) -> None:
         """Shut down in order: fast, then immediate, then killed. Bounded; safe to call at any time, also twice."""
+        self._wanted = False
         with trio.CancelScope(shield=True):
             if self._process is not None:
                 await self._end(self._process.pid)
@@ -192,10 +195,10 @@ class Embedded:
         pause = first
         while True:
             await trio.sleep(pause)
-            if self._process is None or self._process.poll() is None:
+            if not self._wanted or self.pid is not None:
                 pause = first
                 continue
-            self._progress(f"PostgreSQL ended with status {self._process.returncode}; starting it again")
+            self._progress("PostgreSQL has ended; starting it again")
             self._process = None
             try:
                 await self._start()

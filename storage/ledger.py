@@ -144,7 +144,8 @@ class Ledger:
         self._changed = trio.Event()  # something is pending, or there is room again
         self._stopping = False
         self._state = LedgerState(available=False, detail="starting", durable=False)
-        self._attempts = self._batches = self._operations = self._one_by_one = self._refused = 0
+        self._failing = False  # the last attempt to connect failed, or the database hangs
+        self._batches = self._operations = self._one_by_one = self._refused = 0
         self._unavailable = self._connects = self._lost = self._doubtful = 0
         self._analyze_at: deque[int] = deque()  # counts of operations
 
@@ -172,7 +173,7 @@ class Ledger:
 
     async def run(self, me: Address) -> None:
         """The actor's main: ready at once, whether the database is there or not; returns at Stop."""
-        self._stopping = False
+        self._stopping = self._failing = False
         self._pending.clear()
         try:
             async with trio_asyncio.open_loop(), trio.open_nursery() as nursery:
@@ -192,8 +193,8 @@ class Ledger:
                 return
             if not isinstance(env.msg, KNOWN):
                 env.fail(LedgerRefused(f"the ledger does not know {type(env.msg).__name__}"))
-            elif not self._state.available and self._attempts:
-                self._unavailable += 1  # the first attempt to connect is waited for, later ones are not
+            elif self._failing:
+                self._unavailable += 1  # one attempt to connect is waited for, later ones are not
                 env.fail(LedgerUnavailable(self._state.detail))
             else:
                 self._pending.append(env)
@@ -215,7 +216,8 @@ class Ledger:
                     if self._stopping:
                         return
                     if not await self._connect():
-                        if doubt is None or trio.current_time() > doubt.until:
+                        self._fail_pending(LedgerUnavailable(self._state.detail))
+                        if doubt is not None and trio.current_time() > doubt.until:
                             self._give_up(doubt)
                             doubt = None
                         with trio.move_on_after(pause_s):
@@ -242,7 +244,8 @@ class Ledger:
                     with trio.move_on_at(swept + SWEEP_EVERY_S):
                         await self._changed.wait()
         finally:
-            self._give_up(doubt)
+            if doubt is not None:
+                self._give_up(doubt)
             await self._close()
 
     def _take_batch(self) -> list[Envelope]:
@@ -278,12 +281,14 @@ class Ledger:
         log.warning("connection lost", error=repr(error), committing=attempt.committing, operations=len(batch))
         self._drop()
         self._set_state(available=False, detail=_words(error))
-        self._fail_pending(LedgerUnavailable(_words(error)))
         patience_s = DOUBT_LIMIT_S if attempt.committing else RETRY_LIMIT_S
         doubt = Doubt(batch, attempt, trio.current_time() + patience_s, _words(error))
-        if isinstance(error, TooSlow) and not attempt.committing:
-            self._give_up(doubt)  # a hung database has cost them enough time already
-            return None
+        if isinstance(error, TooSlow):  # a hung database has cost everybody enough time already
+            self._failing = True
+            self._fail_pending(LedgerUnavailable(_words(error)))
+            if not attempt.committing:
+                self._give_up(doubt)
+                return None
         return doubt
 
     async def _attempt(self, attempt: Attempt) -> Exception | None:
@@ -335,13 +340,10 @@ class Ledger:
             next_doubt.again = True
         return next_doubt
 
-    def _give_up(self, doubt: Doubt | None) -> None:
-        error = LedgerUnavailable(self._state.detail if doubt is None else doubt.detail)
-        if doubt is not None:
-            self._unavailable += len(doubt.batch)
-            for env in doubt.batch:
-                env.fail(error)
-        self._fail_pending(error)
+    def _give_up(self, doubt: Doubt) -> None:
+        self._unavailable += len(doubt.batch)
+        for env in doubt.batch:
+            env.fail(LedgerUnavailable(doubt.detail))
 
     def _fail_pending(self, error: LedgerUnavailable) -> None:
         self._unavailable += len(self._pending)
@@ -374,12 +376,12 @@ class Ledger:
         try:
             connection, session, zones, durable, seen = await aio_as_trio(self._open)()
         except (*_FAILURES, MigrationError) as exc:
-            self._attempts += 1
-            if self._attempts == 1 or self._state.detail != _words(exc):
+            if not self._failing or self._state.detail != _words(exc):
                 log.warning("no database", error=repr(exc))
+            self._failing = True
             self._set_state(available=False, detail=_words(exc))
             return False
-        self._attempts += 1
+        self._failing = False
         self._connects += 1
         self._connection, self._session = connection, session
         self._analyze_at = deque(self._operations + count for count in ANALYZE_AFTER if not seen)

@@ -214,6 +214,26 @@ async def test_a_dead_postgresql_is_started_again(tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_postgresql_that_could_not_be_started_again_is_tried_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    async with embedded(tmp_path / "data", progress=told.append) as server, trio.open_nursery() as nursery:
+        nursery.start_soon(server.keep)
+        monkeypatch.setattr(server, "_configure", _no_room)
+        server.kill()
+        with trio.fail_after(20):
+            while sum("does not start: no room" in line for line in told) < 2:
+                await trio.sleep(0.05)
+            monkeypatch.undo()
+            await _answers(server.dsn)
+        nursery.cancel_scope.cancel()
+
+
+def _no_room(account: object) -> None:
+    raise OSError("no room")
+
+
 async def test_a_hung_postgresql_is_stopped_too(tmp_path: Path) -> None:
     server = Embedded(tmp_path / "data")
     await server.start()
@@ -224,10 +244,10 @@ async def test_a_hung_postgresql_is_stopped_too(tmp_path: Path) -> None:
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing_running(tmp_path: Path) -> None:
-    for after_s in (0.0, 0.05, 0.3, 0.6):
+    for after_s in (0.0, 0.05, 0.2, 0.4, 0.6):
         with trio.move_on_after(after_s):
-            await Embedded(tmp_path / "data").start()
-            await trio.sleep(60)
+            async with embedded(tmp_path / "data"):
+                await trio.sleep(60)
         assert not processes_in(tmp_path / "data" / "pg")
         assert not processes_in(tmp_path / "data" / "pg.new")
     async with embedded(tmp_path / "data") as server:
