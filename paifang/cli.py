@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EXIT_WRONG = 1  # what was asked for does not hold
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
 DEFAULT_DATA = Path("var")
 DEMO_SITE = Path(__file__).resolve().parent.parent / "sites" / "demo.toml"
 
@@ -394,40 +395,41 @@ def _run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Run a coroutine function or a plain one; what people can cure is one line on stderr, not a traceback."""
     import inspect as signatures
 
-    from drivers.errors import DeviceError
-    from paifang.keys import KeysError
-    from paifang.users import UsersError
-    from storage.connection import BadUrl
-    from storage.embedded import EmbeddedError
-
-    cures: tuple[type[Exception], ...] = (KeysError, UsersError, EmbeddedError, BadUrl, DeviceError, *_more_cures())
     try:
         if signatures.iscoroutinefunction(function):
             return trio.run(lambda: function(*args, **kwargs))
         return function(*args, **kwargs)
     except KeyboardInterrupt:
-        sys.exit(130)
-    except cures as exc:
-        click.echo(f"paifang: {exc}", err=True)
-        sys.exit(EXIT_WRONG)
-    except ExceptionGroup as group:
-        known, rest = group.split(cures)
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as exc:
+        group = exc if isinstance(exc, ExceptionGroup) else ExceptionGroup("", [exc])
+        known, rest = group.split(_cures())
         if known is None or rest is not None:
             raise
         for line in sorted({str(each) for each in _leaves(known)}):
             click.echo(f"paifang: {line}", err=True)
         sys.exit(EXIT_WRONG)
+    except BaseExceptionGroup as group:
+        if group.split(KeyboardInterrupt)[1] is None:
+            sys.exit(EXIT_INTERRUPTED)
+        raise
 
 
-def _more_cures() -> tuple[type[Exception], ...]:
-    """Errors of modules that only some commands import: catching them must not cost the others their import."""
+def _cures() -> tuple[type[Exception], ...]:
+    """Errors whose text says what to do. Of imported modules only: no command pays for what another one needs."""
     names = {
-        "sim.run": "SimError",
-        "storage.backup": "BackupError",
-        "storage.audit": "AuditError",
         "admin_ws.client": "ConsoleError",
+        "drivers.errors": "DeviceError",
+        "paifang.check": "SiteFileError",
         "paifang.demo": "DemoError",
+        "paifang.keys": "KeysError",
         "paifang.rows": "RowsError",
+        "paifang.users": "UsersError",
+        "sim.run": "SimError",
+        "storage.audit": "AuditError",
+        "storage.backup": "BackupError",
+        "storage.connection": "BadUrl",
+        "storage.embedded": "EmbeddedError",
     }
     return tuple(getattr(sys.modules[module], name) for module, name in names.items() if module in sys.modules)
 

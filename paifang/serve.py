@@ -44,12 +44,8 @@ Say = Callable[[str], None]
 log = structlog.get_logger(__name__)
 
 
-class ServeError(Exception):
-    """The server cannot start; the text says why and what to do."""
-
-
 async def serve(site: SiteFile, data: Path, *, demo_users: bool = False, say: Say = print) -> None:
-    """Run until SIGTERM or SIGINT. Raises ServeError, KeysError or UsersError before anything runs."""
+    """Run until SIGTERM or SIGINT. Raises BadUrl, KeysError or UsersError before anything runs."""
     started = trio.current_time()
     keys = prepare(data, demo_users=demo_users, say=say)
     database = _Database(site, data, say)

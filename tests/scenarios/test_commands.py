@@ -131,3 +131,19 @@ async def test_a_taken_console_port_is_said_with_its_key_and_the_lanes_run_all_t
             assert "WARNING: no console" in said and "http.port" in said
             assert await rig.lane("g1").gate.ready(5.0)
         await rig.lanes_idle(30.0)
+
+
+@pytest.mark.parametrize("command", [("audit",), ("backup", "copy")])
+async def test_a_data_folder_without_a_database_is_an_error_and_stays_empty(tmp_path, command):
+    name, *rest = command
+    file = [str(tmp_path / each) for each in rest]
+    done = await paifang(name, *file, "--data", str(tmp_path / "data"))
+    assert done.returncode == 1
+    assert "no database in this data folder" in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_folder_that_no_demo_kept_is_told_in_one_line(tmp_path):
+    done = await paifang("demo", "--check", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "truth.jsonl is missing" in done.stderr
