@@ -22,7 +22,7 @@ import structlog
 import trio
 from trio_websocket import ConnectionClosed, WebSocketRequest, wrap_server_stream
 
-from core import Address, new_trace
+from core import ActorError, Address, new_trace
 from protocols.console import Done, Login, Resume, Session
 from protocols.errors import RpcError
 from protocols.jsonrpc import (
@@ -186,7 +186,7 @@ class Channel:
                 self._empty.set()
             code = peer.closed_for or CloseCode.GOING_AWAY
             self.count(f"closed.{code.name.lower()}")
-            with contextlib.suppress(Exception):  # the hub forgets a closed peer anyway at its next delta
+            with contextlib.suppress(ActorError):  # the hub forgets a closed peer anyway at its next delta
                 self._hub.tell(Unsubscribe(peer))
         if peer.closed_for is CloseCode.TOO_BIG:
             await _linger(stream)
@@ -209,7 +209,8 @@ class Channel:
                 if refused_by_actor(error) and peer.session is session:
                     peer.session_over = True
                     self.count("session_over")
-                    self._hub.tell(Unsubscribe(peer))
+                    with contextlib.suppress(ActorError):  # then it sees a little more than it should, until it closes
+                        self._hub.tell(Unsubscribe(peer))
                     peer.offer(encode_notification(peer.wire, SESSION_OVER, {}))
 
     async def _read(self, peer: Peer, nursery: trio.Nursery, known: _Known) -> None:

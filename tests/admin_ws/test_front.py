@@ -241,6 +241,38 @@ async def test_what_is_not_served_is_refused_and_counted_and_disturbs_nobody(
         await works(site)
 
 
+@pytest.mark.parametrize(
+    "frames",
+    [
+        b"\xff" * 200,  # reserved bits, unknown opcode
+        b"\x81\x05hello",  # not masked
+        b"\x81\xfe",  # half a frame, then nothing
+        b"\x81\xff\x7f" + b"\xff" * 7 + b"mask" + b"x" * 500,  # nine million terabytes announced
+        b"\x81\x84mask" + bytes(a ^ b for a, b in zip(b"\xff\xfe\xfd\xfc", b"mask", strict=True)),  # not UTF-8
+        b"\x80\x80mask",  # a continuation of nothing
+        b"\x89\xfe\x01\x00mask" + bytes(256),  # a ping longer than a ping may be
+        b"\x88\x81maskx",  # a close code of one byte
+    ],
+)
+async def test_damaged_websocket_frames_end_their_connection_and_disturb_nobody(frames: bytes) -> None:
+    async with StubSite().open() as site:
+        good = websocket("Origin: http://here", "Sec-WebSocket-Protocol: paifang.json")
+        stream = await trio.open_tcp_stream("127.0.0.1", site.console.port)
+        async with stream:
+            await stream.send_all(good + frames)
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 101")
+            await works(site)
+            await stream.send_eof()
+            with trio.fail_after(5.0):
+                try:
+                    while await stream.receive_some():
+                        pass
+                except trio.BrokenResourceError:
+                    pass
+        await until(lambda: site.console.statistics().connections == 0)
+        assert "connection.failed" not in site.console.statistics().channel.counts
+
+
 async def test_a_slow_head_costs_its_sender_the_connection_and_others_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -441,8 +441,12 @@ async def test_a_session_that_is_over_shows_the_log_in_and_keeps_the_evacuation_
         page.wait_for_selector("text=Your session is over")
         assert page.locator("[data-lane]").count() == 0
         press(page, HOLD_MS)
-        page.wait_for_timeout(500)
+        page.wait_for_selector("[data-testid=evacuate] >> text=The server has it")
+        page.fill("input[name=user]", "boris")
+        page.fill("input[name=password]", PASSWORDS["boris"])
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".banner-evacuation >> text=Triggered by anna")
 
     async with StubSite(lanes=2).open() as site:
         await in_browser(script)
-        assert triggers(site)
+        assert [trigger.by for trigger in triggers(site)] == ["anna"]

@@ -12,7 +12,7 @@ import { clock, duration } from "./format";
 import { pick, t, word } from "./i18n";
 import { Icon } from "./icons";
 import { call } from "./rpc";
-import { asCallError, evacuation, laneIds, lane, laneName, may, RED_AFTER_S, serverNow, session } from "./store";
+import { asCallError, evacuation, laneIds, lane, laneName, may, RED_AFTER_S, serverNow, session, sessionOver, subscribed } from "./store";
 import type { EvacuationView, LaneRelease } from "./types";
 
 const HOLD_MS = 800;
@@ -22,7 +22,8 @@ const REPEAT_MS = 500; // until the server shows that it released
 const REPEAT_FOR_MS = 15_000;
 const UNSURE_AFTER_MS = 1_500;
 
-type Sending = "no" | "sent" | "unsure";
+type Sending = "no" | "sent" | "told" | "unsure";
+const said = { no: "evacuateHint", sent: "evacuateSent", told: "evacuateTold", unsure: "evacuateUnsure" } as const;
 const sending = signal<Sending>("no");
 const drill = signal(false);
 
@@ -35,17 +36,18 @@ async function trigger(asDrill: boolean): Promise<void> {
     const view = evacuation.peek();
     return view !== null && view.state === "released" && (asDrill || !view.drill);
   };
-  while (!isDone() && performance.now() - began < REPEAT_FOR_MS) {
+  let blind = false; // a session that is over sees no views: that the server took it is all it can know
+  while (!isDone() && !blind && performance.now() - began < REPEAT_FOR_MS) {
     try {
       await Promise.race([call("evacuation.trigger", { drill: asDrill, reason: "console" }, REPEAT_MS), pause(REPEAT_MS)]);
-      if (evacuation.peek() === null) break; // a session that sees no views: being told is all it can know
+      blind = !subscribed.peek() && (sessionOver.peek() || !may("site.subscribe"));
     } catch {
       // whatever the reason, the answer is to try again
     }
-    for (let waited = 0; waited < REPEAT_MS && !isDone(); waited += 50) await pause(50);
-    if (!isDone() && performance.now() - began > UNSURE_AFTER_MS) sending.value = "unsure";
+    for (let waited = 0; waited < REPEAT_MS && !isDone() && !blind; waited += 50) await pause(50);
+    if (!isDone() && !blind && performance.now() - began > UNSURE_AFTER_MS) sending.value = "unsure";
   }
-  sending.value = isDone() || evacuation.peek() === null ? "no" : "unsure";
+  sending.value = isDone() ? "no" : blind ? "told" : "unsure";
   drill.value = false;
 }
 
@@ -112,7 +114,7 @@ function TriggerButton({ label, hint, asDrill }: { label: string; hint: string; 
         <span>
           <span class="evacuate-label">{label}</span>
           <span class="evacuate-hint" id="evacuate-hint" role="status">
-            {holding ? t("evacuateKeep") : busy ? t(sending.value === "unsure" ? "evacuateUnsure" : "evacuateSent") : hint}
+            {holding ? t("evacuateKeep") : busy ? t(said[sending.value]) : hint}
           </span>
         </span>
       </span>

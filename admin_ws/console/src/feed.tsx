@@ -7,6 +7,8 @@ import { feed, laneName, type FeedLine } from "./store";
 
 const SHOWN = 150; // lines; the filter looks through all that the page has
 
+const CODED = new Set(["refused", "alarm", "case"]); // kinds whose code says more than the text
+
 type Filter = "all" | "refusals" | "alarms" | "passages" | "sales" | "other";
 const filters: Record<Filter, { text: Text; takes(line: FeedLine): boolean }> = {
   all: { text: "all", takes: () => true },
@@ -110,7 +112,7 @@ class Line extends Component<LineProps> {
         <span class="line-text">
           {line.lane && <strong>{laneName(line.lane)} </strong>}
           {pick(line.text_zh, line.text_en) || word("kind", line.kind)}
-          {line.code && line.code !== "ok" && <code>{line.code}</code>}
+          {line.code && CODED.has(line.kind) && <code>{line.code}</code>}
         </span>
       </li>
     );

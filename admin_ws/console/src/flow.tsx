@@ -1,4 +1,4 @@
-import { signal } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
@@ -7,10 +7,17 @@ import { language, t, type Text } from "./i18n";
 import { flow, serverNow } from "./store";
 import { colour, theme } from "./theme";
 
-const RANGES_H = [1, 4, 12, 24];
+const RANGES_H = [0.25, 1, 4, 24];
 const SMALLEST_TOP = 5; // a quiet morning must not look like a rush
 
-const hours = signal(4);
+const chosen = signal<number | null>(null);
+
+/** What was chosen, or the smallest range that shows all there is. */
+const hours = computed(() => {
+  const began = flow.value[0]?.minute ?? Infinity;
+  const span = Math.floor(serverNow.value / 60) * 60 - began;
+  return chosen.value ?? RANGES_H.find((n) => n * 3600 >= span) ?? RANGES_H.at(-1)!;
+});
 
 const series: { key: "entries" | "exits" | "refused"; text: Text; dash: number[]; width: number }[] = [
   { key: "entries", text: "entries", dash: [], width: 2.5 },
@@ -30,6 +37,8 @@ function columns(nowS: number, rangeH: number): uPlot.AlignedData {
     const point = known.get(minute);
     series.forEach(({ key }, index) => values[index]!.push(point?.[key] ?? 0));
   }
+  times.push(last + 60); // so that the running minute has a width
+  for (const column of values) column.push(column.at(-1) ?? 0);
   return [times, ...values] as unknown as uPlot.AlignedData;
 }
 
@@ -44,7 +53,7 @@ function options(width: number, height: number): uPlot.Options {
   return {
     width,
     height,
-    padding: [8, 8, 0, 0],
+    padding: [8, 26, 0, 0],
     legend: { show: false },
     cursor: { drag: { x: false, y: false }, points: { size: 8 } },
     scales: { y: { range: (_plot, _low, high) => [0, Math.max(SMALLEST_TOP, high * 1.1)] } },
@@ -117,9 +126,9 @@ export function Flow(): JSX.Element {
               type="button"
               class={n === range ? "chip is-on" : "chip"}
               aria-pressed={n === range}
-              onClick={() => (hours.value = n)}
+              onClick={() => (chosen.value = n)}
             >
-              {t("hours", { n })}
+              {n < 1 ? t("minutes", { n: n * 60 }) : t("hours", { n })}
             </button>
           ))}
         </div>

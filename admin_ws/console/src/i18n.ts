@@ -96,6 +96,7 @@ const texts = {
   entries: ["进入", "Entries"],
   exits: ["离开", "Exits"],
   refused: ["拒绝", "Refused"],
+  minutes: ["{n} 分钟", "{n} min"],
   hours: ["{n} 小时", "{n} h"],
   // devices
   devices: ["设备", "Devices"],
@@ -108,6 +109,7 @@ const texts = {
   evacuateReal: ["演练转为真实疏散：按住 0.8 秒", "Make the drill real: hold 0.8 s"],
   evacuateKeep: ["继续按住", "Keep holding"],
   evacuateSent: ["已发送，等待确认…", "Sent, waiting for the server…"],
+  evacuateTold: ["服务器已收到；登录后可查看通道状态", "The server has it; sign in to see the lanes"],
   evacuateUnsure: [
     "服务器未确认！请使用现场紧急按钮或 paifang evacuate",
     "Not confirmed! Use the push-buttons at the gates, or paifang evacuate",
@@ -197,6 +199,9 @@ const words: Record<string, readonly [string, string]> = {
   "state.released": ["已开启", "Released"],
   "state.needs_rearm": ["待复位", "Needs re-arming"],
   "state.unavailable": ["不可用", "Unavailable"],
+  "state.starting": ["启动中", "Starting"],
+  "state.closing": ["关闭中", "Closing"],
+  "state.rearming": ["复位中", "Re-arming"],
   "state.closed": ["关闭", "Closed"],
   "state.refused": ["已拒绝", "Refused"],
   "state.recovering": ["恢复中", "Recovering"],

@@ -9,9 +9,11 @@ import { asCallError, evacuation, lane, laneIds, may, RED_AFTER_S, released, ser
 import type { LaneView } from "./types";
 
 const REFUSAL_SHOWN_S = 6; // a refusal colours its tile for so long
+const MANY_FROM = 8; // lanes; more get narrower tiles, so that all are seen without scrolling
+const DENSE_FROM = 18;
 const TURN_SHOWN_MS = 1_200;
-const MODES = ["bidirectional", "normal_entry", "normal_exit", "free_counted", "closed", "maintenance"];
-const PAX_MOST = 20;
+const MODES = ["bidirectional", "normal_entry", "normal_exit", "closed", "maintenance"];
+const PAX_MOST = 50;
 
 export const selectedLane = signal<string | null>(null);
 
@@ -30,7 +32,7 @@ export function Lanes(): JSX.Element {
         <h2>{t("lanes")}</h2>
         <span class="muted">{t("lanesReady", { n: ready, total })}</span>
       </header>
-      <div class="lanes">
+      <div class={`lanes ${total > DENSE_FROM ? "is-dense" : total > MANY_FROM ? "is-many" : ""}`}>
         {laneIds.value.map((id) => (
           <Tile key={id} id={id} />
         ))}
@@ -45,6 +47,7 @@ function look(view: LaneView, refused: boolean): [IconName, string, string] {
   // in an evacuation a lane that looks ready is the one to run to
   if (overdue.value) return ["octagon", "alarm", t("notOpen")];
   if (view.alarm) return ["octagon", "alarm", word("alarm", view.alarm)];
+  if (view.state === "starting" || view.state === "recovering") return ["clock", "off", word("state", view.state)];
   if (!view.available || view.state === "unavailable") return ["plug", "off", word("state", "unavailable")];
   if (view.mode === "needs_rearm" || view.state === "needs_rearm") return ["wrench", "warn", word("mode", "needs_rearm")];
   if (view.mode === "closed") return ["bar", "off", word("mode", "closed")];

@@ -234,7 +234,7 @@ function putLanes(views: LaneView[]): void {
       fresh.push(view.lane);
     }
   }
-  if (fresh.length > 0) laneIds.value = [...laneIds.value, ...fresh].sort(inNaturalOrder);
+  if (fresh.length > 0) laneIds.value = [...laneIds.value, ...fresh].sort(byPlace);
 }
 
 function putZones(views: ZoneView[]): void {
@@ -256,8 +256,12 @@ function putFlow(points: FlowPoint[]): void {
   flow.value = [...byMinute.values()].sort((a, b) => a.minute - b.minute).slice(-FLOW_MINUTES);
 }
 
-function inNaturalOrder(a: string, b: string): number {
-  return a.localeCompare(b, "en", { numeric: true });
+const collator = new Intl.Collator("zh-CN", { numeric: true });
+
+/** Lanes of an entrance together, and in the order in which they stand there. */
+function byPlace(a: string, b: string): number {
+  const [one, other] = [laneSignals.get(a)!.peek(), laneSignals.get(b)!.peek()];
+  return collator.compare(one.entrance, other.entrance) || collator.compare(one.name, other.name) || collator.compare(a, b);
 }
 
 function setClock(serverAt: number): void {
