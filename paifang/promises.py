@@ -7,6 +7,7 @@ from typing import Any
 
 LAST_ACK_MS_MAX = 1000.0
 SAME_CODE_SCANS = 200
+SAME_CODE_LANES = 10
 ALWAYS_ON = ("fsync", "full_page_writes", "synchronous_commit")
 
 
@@ -23,6 +24,7 @@ def broken(report: Mapping[str, Any], *, details: Sequence[str] = ()) -> list[st
     promise(report["printed"] > 0, "no ticket was printed")
     same = report["same_code"]
     promise(same["scans"] == SAME_CODE_SCANS, f"{same['scans']} scans of one code instead of {SAME_CODE_SCANS}")
+    promise(same["lanes"] == SAME_CODE_LANES, f"one code at {same['lanes']} lanes instead of {SAME_CODE_LANES}")
     promise(same["opened"] == 1, f"one code at {same['lanes']} lanes opened {same['opened']} of them")
     for figure in ("double_passages", "limit_exceeded", "occupancy_error", "acknowledged_lost", "acknowledged_doubled"):
         promise(report[figure] == 0, f"{figure} is {report[figure]}")

@@ -44,6 +44,7 @@ def test_a_good_report_breaks_nothing() -> None:
         ("same_code.opened", 0),
         ("same_code.opened", 2),
         ("same_code.scans", 199),
+        ("same_code.lanes", 9),
         ("double_passages", 1),
         ("limit_exceeded", 1),
         ("occupancy_error", 1),
