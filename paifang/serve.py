@@ -144,18 +144,19 @@ def configure_logs(level: str = "info") -> None:
     """One line an event on stderr, JSON unless it is a terminal."""
     import logging
 
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer()
+    # plain tracebacks: one that shows local variables would show what people scanned and typed
+    plain = structlog.dev.plain_traceback
+    renderer: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
         if sys.stderr.isatty()
-        else structlog.processors.JSONRenderer(ensure_ascii=False)
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
     )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
+            *renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
