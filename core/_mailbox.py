@@ -4,7 +4,7 @@ Order of reading: system lane, Stop, due timers, (the state deadline of a Machin
 
 *The system lane can lose neither a Stop nor a release.* It is bounded like everything, so this needs an argument:
 
-1. Stop has a place of its own, outside the lane. A second Stop while one waits says nothing new and is merged.
+1. Stop has a place of its own, outside the lane. Of two Stops that wait the newer one says everything.
    It is read after the lane, so a release told together with it, or even after it, is carried out first.
 2. What may pile up in front of an actor that hangs is Inspect (a console polls) and Down (a neighbour flaps). Both
    are of class `drop_oldest`: a full lane sheds the oldest of them first.
@@ -99,10 +99,8 @@ class Mailbox:
             self._bury(env, Reason.DOWN, ActorDown(self.name, "is stopped"))
         elif isinstance(env.msg, Stop):
             self._credit = 0
-            if self._stop is None:
-                self._stop = env
-            else:  # merged
-                self._handled += 1
+            self._handled += self._stop is not None  # merged with the newer one
+            self._stop = env
         elif system or isinstance(env.msg, Inspect):
             self._credit = 0
             self._admit_system(env)

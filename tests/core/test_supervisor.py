@@ -287,6 +287,8 @@ async def test_stale_stop_in_the_user_lane_is_forgotten_too(autojump_clock):
         actor.address.tell(Hello())
         await trio.sleep(1)
         assert await actor.address.ask(Hello(), 1) == 2
+        statistics = actor.address.statistics()
+        assert (statistics.told, statistics.handled, statistics.dead, statistics.held) == (4, 3, 1, "")
 
 
 # -- intensity and backoff -------------------------------------------------------------------------------------------
@@ -655,6 +657,23 @@ async def test_a_watcher_learns_of_each_death_before_anything_else(autojump_cloc
             for _ in range(100):
                 await lane.expect(Hello)
             assert reader.address.incarnation == n + 2
+
+
+async def test_a_sleeping_watcher_is_woken(autojump_clock):
+    reader, lane, woken = Actor("reader"), Probe("lane"), []
+
+    async def wait():
+        await lane.expect(Down, within_s=100)
+        woken.append(trio.current_time())
+
+    async with running(Supervisor("s", [reader.child()])), trio.open_nursery() as nursery:
+        reader.address.watch(lane)
+        nursery.start_soon(wait)
+        await trio.sleep(7)
+        crashed = trio.current_time()
+        reader.address.tell(Boom())
+        await trio.sleep(1)
+        assert woken == [crashed]
 
 
 async def test_watching_the_dead_is_answered_at_once(autojump_clock):

@@ -71,9 +71,11 @@ async def test_a_timer_set_by_a_helper_task_wakes_the_sleeping_actor(autojump_cl
         await trio.sleep(1)
         probe.set_timer("t", 1.0, Tick())
 
+    started = trio.current_time()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(helper)
         await probe.expect(Tick, within_s=10)
+    assert trio.current_time() - started == pytest.approx(2.0)
 
 
 async def test_a_restarted_actor_never_sees_the_timer_of_its_predecessor(autojump_clock):
@@ -123,9 +125,12 @@ async def test_a_busy_actor_does_not_starve_its_neighbours(autojump_clock):
         for n in range(10_000):
             address.tell(Tick(n))
         await neighbour()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (address.statistics().handled, address.statistics().told) == (10_000, 10_000)
     steps = [b - a for a, b in itertools.pairwise(handled_when_seen)]
     assert max(steps) <= 2 * 64  # Trio shuffles: one task may have two turns in a row, never three
     assert sorted(steps)[len(steps) // 2] <= 64
+    assert len(steps) < 2 * 10_000 / 64  # and not much more often than that, which is what makes it fast
 
 
 async def test_a_timer_of_the_last_incarnation_is_gone_even_if_the_next_sets_none(autojump_clock):
