@@ -7,10 +7,12 @@ device is its own outbox: it repeats what was not answered, and everything here 
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import math
 import time
 
+import msgspec
 import trio
 
 from actors._common import offer
@@ -115,6 +117,7 @@ class LinkLane:
         self._incident: int | None = None
         self._needs_rearm = False
         self._scans: dict[str, list[Envelope]] = {}
+        self._granted: collections.deque[str] = collections.deque(maxlen=WAITING_MAX)  # nonces of the latest grants
         self._statements: dict[tuple[object, ...], list[Envelope]] = {}
         self._commands: dict[int, link.Command] = {}
         self._command_until: dict[int, float] = {}
@@ -128,11 +131,15 @@ class LinkLane:
         self._scans.clear()
         self._statements.clear()
         self._show_mode()
+        if self._available:  # timers die with their incarnation
+            me.set_timer("silent", SILENT_AFTER_S, _Silent())
+        self._ask_books()
         while True:
             envelope = await me.receive()
             match envelope.msg:
                 case Release(incident=incident):
                     self._incident, self._needs_rearm = incident, False
+                    self._take_back("open", "rearm")
                     self._show_mode()
                 case LinkCall(request=request):
                     self._heard(request)
@@ -209,13 +216,13 @@ class LinkLane:
                 envelope.reply(link.Ack(seq=request.seq, server_at=time.time()))
 
     def _on_scan(self, request: link.Scan, envelope: Envelope) -> None:
+        if request.nonce in self._scans:
+            self._scans[request.nonce].append(envelope)  # repeated before the answer: both get it
+            return
         code = self._closed_to(request)
         if code:
             offer(self._parts.books, self._refused(request, code))
             self._deny(request.nonce, code, [envelope])
-            return
-        if request.nonce in self._scans:
-            self._scans[request.nonce].append(envelope)  # repeated before the answer: both get it
             return
         if len(self._scans) >= WAITING_MAX:
             self._refuse(envelope, "too_many", "too many scans are waiting")
@@ -247,6 +254,8 @@ class LinkLane:
             return "unknown_code"
         if request.kind not in frozenset(CredentialKind) or request.direction not in frozenset(Direction):
             return "unknown_code"
+        if request.nonce in self._granted:
+            return ""  # known, so the ledger judges it: the answer was lost, and the grant is still to be ended
         if self._incident is not None:
             return "emergency_go"
         if self._needs_rearm or self._mode not in ENTRY_MODES:
@@ -308,7 +317,8 @@ class LinkLane:
             why=EndReason(request.why),
             at=request.at,
         )
-        self._face.show(state="idle", passed=0, pax=0)
+        self._face.show(passed=0, pax=0)
+        self._show_mode()
         self._state_and_wait(_end_key(ended), ended, envelope)
 
     def _on_hello(self, request: link.Hello, envelope: Envelope) -> None:
@@ -365,7 +375,11 @@ class LinkLane:
         now = trio.current_time()
         for late in [id_ for id_, until in self._command_until.items() if until <= now]:
             del self._commands[late], self._command_until[late]
-        envelope.reply(link.Commands(seq=request.seq, server_at=time.time(), commands=list(self._commands.values())))
+        commands = [
+            msgspec.structs.replace(command, ttl_s=self._command_until[id_] - now)  # the gate counts from now
+            for id_, command in self._commands.items()
+        ]
+        envelope.reply(link.Commands(seq=request.seq, server_at=time.time(), commands=commands))
 
     def _on_alarm(self, request: link.Alarm) -> None:
         kind = request.kind[: link.NAME_BYTES_MAX]
@@ -393,6 +407,8 @@ class LinkLane:
         if isinstance(answer, Denied):
             self._deny(answer.nonce, answer.code, waiting, hint=answer.hint or answer.lane_of_use)
             return
+        if answer.nonce not in self._granted:
+            self._granted.append(answer.nonce)
         text = words(OK)
         for envelope in waiting:
             request = envelope.msg.request
@@ -412,8 +428,9 @@ class LinkLane:
                     remaining=answer.remaining,
                 )
             )
-        if answer.fresh:
-            self._face.show(state="granted", passed=answer.passed, pax=answer.pax)
+        if answer.fresh and waiting:
+            if self._incident is None:
+                self._face.show(state="granted", passed=answer.passed, pax=answer.pax)
             self._face.answered(OK, trace=self._me.trace)
 
     def _deny(self, nonce: str, code: str, waiting: list[Envelope], hint: str = "") -> None:
@@ -506,7 +523,8 @@ class LinkLane:
             and not (self._incident is not None or self._needs_rearm or rearming)
         ):
             offer(self._parts.evacuation, AdoptRelease(lane=self._config.lane, incident=seen.incident), system=True)
-        if self._incident is not None and seen.incident == self._incident:
+        # released by somebody else (`paifang evacuate`) is as open; an old state of the barrier is no acknowledgement
+        if self._incident is not None and (seen.released or seen.incident == self._incident):
             ack = ReleaseAck(
                 lane=self._config.lane,
                 incident=self._incident,
@@ -519,6 +537,8 @@ class LinkLane:
     def _on_mode(self, order: SetLaneMode, envelope: Envelope) -> None:
         try:
             check_mode(order)
+            if self._incident is not None:
+                raise LaneCommandRefused("released", "The lane is released", "通道处于疏散状态")
         except LaneCommandRefused as exc:
             envelope.fail(exc)
             return
@@ -550,6 +570,11 @@ class LinkLane:
         self._commands[command.id] = command
         self._command_until[command.id] = trio.current_time() + ttl_s
         self._wake.tell(Wake(device=self._config.device))
+
+    def _take_back(self, *names: str) -> None:
+        """Forget commands that the gate has not fetched: a re-arming of before would shut it in an evacuation."""
+        for id_ in [id_ for id_, command in self._commands.items() if command.name in names]:
+            del self._commands[id_], self._command_until[id_]
 
     def _show_mode(self) -> None:
         if self._incident is not None:
