@@ -59,13 +59,13 @@ class Counter:
                         self._tell_lane(answer)
                         self._send(me)
                 case LaneBooks() as books:
-                    if self._ask_books:
+                    # with something pending they may be older than a statement: asked again once all is on disk
+                    if self._ask_books and not self.pending:
                         self._ask_books = False
                         self._tell_lane(books)
-                case Failed(error=LedgerRefused()):
-                    if self.pending:  # the ledger will never take it; the audit and the dead letter will show it
-                        self.pending.popleft()
-                        self.lost += 1
+                case Failed(msg=refused, error=LedgerRefused()) if self.pending and refused == self.pending[0]:
+                    self.pending.popleft()  # the ledger will never take it; the audit and the dead letter will show it
+                    self.lost += 1
                     self._send(me)
                 case Failed():
                     me.set_timer("retry", RETRY_S, _Retry())
