@@ -8,6 +8,7 @@ not notice when the last part of a file is missing, and ignores what follows the
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -27,6 +28,10 @@ RESTORE_LIMIT_S = 12 * 3600.0
 LINE_LIMIT_BYTES = 4096
 TOLD_LINES_KEPT = 20  # of what the tool said last, for an error
 CONNECT_TIMEOUT_S = 10.0
+
+SETS_TRANSACTION_TIMEOUT = 17  # first version of PostgreSQL that knows this setting, which pg_restore writes at the top
+NEW_SETTING = b"SET transaction_timeout = 0;\n"
+SCRIPT_HEAD_BYTES = 16 * 1024  # it stands before the first object
 
 TRAILER = b"\npaifang-backup sha256 "  # followed by 64 hexadecimal digits and a line feed
 TRAILER_BYTES = len(TRAILER) + 65
@@ -85,14 +90,18 @@ async def restore(file: Path, dsn: Dsn, *, progress: Progress | None = None) -> 
     if not await trio.to_thread.run_sync(file.is_file):
         raise BackupError(f"there is no file {file}")
     try:
-        tables = await in_asyncio(_count_tables, dsn)
+        version, tables = await in_asyncio(_look_at, dsn)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
         raise BackupError(f"the database cannot be reached: {exc}") from exc
     if tables:
         raise BackupError(f"the database has {tables} tables; a backup is restored into an empty one only")
     await trio.to_thread.run_sync(_verify, file)
-    words = ["--single-transaction", "--exit-on-error", "--verbose", "--no-owner", "--no-privileges"]
-    await _run("pg_restore", [*words, f"--dbname={dsn.database}", str(file)], dsn, RESTORE_LIMIT_S, progress)
+    words = ["--exit-on-error", "--verbose", "--no-owner", "--no-privileges"]
+    if version >= SETS_TRANSACTION_TIMEOUT:
+        words += ["--single-transaction", f"--dbname={dsn.database}"]
+        await _run("pg_restore", [*words, str(file)], dsn, RESTORE_LIMIT_S, progress)
+    else:
+        await _run_through_psql([*words, "--file=-", str(file)], dsn, progress)
 
 
 def _digest(file: Path, spare_bytes: int) -> str:
@@ -118,10 +127,12 @@ def _verify(file: Path) -> None:
         raise BackupError(f"{file} is damaged, incomplete, or no backup of Paifang")
 
 
-async def _count_tables(dsn: Dsn) -> int:
+async def _look_at(dsn: Dsn) -> tuple[int, int]:
+    """The server's major version, and how many tables there are."""
     connection = await asyncpg.connect(**dsn.asyncpg(), timeout=CONNECT_TIMEOUT_S)
     try:
-        return int(await connection.fetchval("select count(*) from pg_tables where schemaname = 'public'"))
+        tables = await connection.fetchval("select count(*) from pg_tables where schemaname = 'public'")
+        return connection.get_server_version().major, int(tables)
     finally:
         await connection.close(timeout=CONNECT_TIMEOUT_S)
 
@@ -130,10 +141,7 @@ async def _run(
     tool: str, words: list[str], dsn: Dsn, limit_s: float, progress: Progress | None, stdout: int | None = None
 ) -> None:
     """Run one of PostgreSQL's tools; its verbose lines become progress, its last lines the error."""
-    try:
-        path = program(tool)
-    except EmbeddedError as exc:
-        raise BackupError(str(exc)) from exc
+    path = _program(tool)
     said: list[str] = []
     with trio.move_on_after(limit_s) as patience:
         async with trio.open_nursery() as nursery:
@@ -154,6 +162,49 @@ async def _run(
         raise BackupError(f"{tool} took longer than {limit_s:g} s")
     if process.returncode != 0:
         raise BackupError(f"{tool} failed: " + "\n".join(said[-TOLD_LINES_KEPT:]))
+
+
+async def _run_through_psql(words: list[str], dsn: Dsn, progress: Progress | None) -> None:
+    """pg_restore as a script into psql, without the one line that servers before 17 do not know; all or nothing."""
+    reader = [str(_program("pg_restore")), *words]
+    writer = [str(_program("psql")), "--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1"]
+    said: list[str] = []
+    with trio.move_on_after(RESTORE_LIMIT_S) as patience:
+        async with trio.open_nursery() as nursery:
+            start = partial(partial, trio.run_process, env=dsn.environment(), stderr=subprocess.PIPE, check=False)
+            source = await nursery.start(start(reader, stdin=b"", stdout=subprocess.PIPE))
+            target = await nursery.start(start(writer, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL))
+            nursery.start_soon(_listen, source.stderr, said, progress)
+            nursery.start_soon(_listen, target.stderr, said, None)
+            with contextlib.suppress(trio.BrokenResourceError):  # psql has ended, and says why
+                await _pass_on(source.stdout, target.stdin)
+            await source.stdout.aclose()
+            if await source.wait() != 0:
+                target.kill()  # at the end of its input it would commit what it has
+            await target.stdin.aclose()
+            await target.wait()
+    if patience.cancelled_caught:
+        raise BackupError(f"pg_restore took longer than {RESTORE_LIMIT_S:g} s")
+    if source.returncode != 0 or target.returncode != 0:
+        raise BackupError("pg_restore failed: " + "\n".join(said[-TOLD_LINES_KEPT:]))
+
+
+async def _pass_on(source: trio.abc.ReceiveStream, target: trio.abc.SendStream) -> None:
+    head = b""
+    async for chunk in source:
+        head += chunk
+        if len(head) >= SCRIPT_HEAD_BYTES:
+            break
+    await target.send_all(head.replace(NEW_SETTING, b"", 1))
+    async for chunk in source:
+        await target.send_all(chunk)
+
+
+def _program(tool: str) -> Path:
+    try:
+        return program(tool)
+    except EmbeddedError as exc:
+        raise BackupError(str(exc)) from exc
 
 
 async def _listen(stream: trio.abc.ReceiveStream, said: list[str], progress: Progress | None) -> None:

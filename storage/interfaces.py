@@ -128,7 +128,7 @@ class Permit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """The decision: no. `code` is a refusal code; the rest helps staff and visitor, and says nothing of other holders."""
+    """The decision: no. `code` is a refusal code; the rest helps staff and visitor, and is silent on other holders."""
 
     code: str
     lane_of_use: str = ""
@@ -366,7 +366,7 @@ class Template(Base, frozen=True, kw_only=True):
 
 
 class ListPrintJobs(Base, frozen=True, kw_only=True):
-    """Ask: the print jobs of an order (or, with order None, all that are not finished). Answered with `PrintJobRows`."""
+    """Ask: the print jobs of an order (or, with order None, all unfinished ones). Answered with `PrintJobRows`."""
 
     order: int | None
 

@@ -268,7 +268,12 @@ class Ledger:
         if not batch:
             return None
         attempt = Attempt([env.msg for env in batch])
-        error = await self._attempt(attempt)
+        try:
+            error = await self._attempt(attempt)
+        except BaseException:  # a fault of ours: nobody waits for a ledger that is being restarted
+            for env in batch:
+                env.fail(LedgerUnavailable("the ledger failed; what became of the operation is not known"))
+            raise
         if error is None:
             self._answer(batch, attempt)
             if self._analyze_at and self._operations >= self._analyze_at[0]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio_asyncio import aio_as_trio
 
 from core.testing import Probe
 from protocols.messages import Denied, Granted, GrantState
@@ -21,7 +23,7 @@ from storage.audit import audit
 from storage.connection import Dsn
 from storage.embedded import Embedded, embedded
 from storage.interfaces import LedgerState, LedgerUnavailable
-from storage.testing import Database, LedgerUser, fresh_database, grant_op, ledger_running, quick_folder
+from storage.testing import Database, LedgerUser, connected, fresh_database, grant_op, ledger_running, quick_folder
 
 COMMIT = b"Q\x00\x00\x00\x0bcommit\x00"  # the simple query as it crosses the wire
 PATIENCE_S = 30.0
@@ -348,3 +350,81 @@ async def test_without_a_database_everybody_is_told_and_the_ledger_connects_when
         async with embedded(tmp_path / "data"):
             assert (await ledger.states.expect(LedgerState, within_s=20)).available
             await ledger.sell("adult")
+
+
+async def test_a_batch_is_finished_and_answered_even_if_the_actor_is_cancelled_inside_it() -> None:
+    async with fresh_database() as database:
+        replies = Probe("replies")
+        async with ledger_running(database.dsn) as ledger:
+            (ticket,) = await ledger.sell("adult")
+        async with connected(database.dsn) as other, trio.open_nursery() as nursery:
+            started = trio.Event()
+            scope = trio.CancelScope()
+
+            async def run() -> None:
+                with scope:
+                    async with ledger_running(database.dsn) as ledger:
+                        await aio_as_trio(other.execute)("begin; select from zones for update")
+                        ledger.address.tell(grant_op(ticket.ticket), reply_to=replies)
+                        started.set()
+                        await trio.sleep_forever()
+
+            nursery.start_soon(run)
+            await started.wait()
+            await trio.sleep(0.3)  # the batch waits for the other session's lock
+            scope.cancel()
+            await trio.sleep(0.3)
+            await replies.expect_nothing(0.1)
+            await aio_as_trio(other.execute)("rollback")
+            assert (await replies.expect(Granted, within_s=5)).fresh
+        assert await database.fetchval("select count(*) from holds") == 1
+        await _clean(database.dsn)
+
+
+async def test_a_fault_of_our_own_answers_those_who_wait_and_the_ledger_is_restarted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with fresh_database() as database, ledger_running(database.dsn) as ledger:
+        (ticket,) = await ledger.sell("adult")
+        with monkeypatch.context() as patch:
+            patch.setattr("storage.ledger.transact", None)
+            with pytest.raises(LedgerUnavailable, match="not known"):
+                await ledger.scan(ticket.ticket)
+        with trio.fail_after(PATIENCE_S):
+            assert (await _until_granted(ledger, ticket.ticket)).fresh
+        await _clean(database.dsn)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a small file system")
+async def test_a_full_disk_is_told_and_outlived(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=140m,mode=0700", "tmpfs", str(small)]
+    await trio.run_process(mount)
+    try:
+        async with _own_cluster(small) as (server, ledger):
+            assert (await ledger.states.expect(LedgerState)).available
+            tickets = await ledger.sell("adult", 20)
+            ballast = small / "ballast"
+            await trio.to_thread.run_sync(_fill, ballast)
+            with trio.fail_after(PATIENCE_S):
+                told = 0
+                while not told:  # what is on disk already has some room left
+                    try:
+                        await ledger.sell("adult", 400)
+                    except LedgerUnavailable as exc:
+                        told += "space" in str(exc)
+            ballast.unlink()
+            granted = [await _until_granted(ledger, ticket.ticket) for ticket in tickets]
+            assert len({grant.grant for grant in granted}) == 20
+            await _clean(server.dsn)
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.run_process(["umount", str(small)])
+
+
+def _fill(ballast: Path) -> None:
+    """Take all but half a megabyte of the file system."""
+    free = shutil.disk_usage(ballast.parent).free
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, free - (512 << 10))
