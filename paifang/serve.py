@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO, cast
 
 import structlog
 import trio
@@ -159,12 +160,27 @@ def configure_logs(level: str = "info") -> None:
             *renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(file=cast(TextIO, _Harmless(sys.stderr))),
     )
 
 
+class _Harmless:
+    """A text stream that loses what it cannot write: whoever logs must not die of a full disk or a closed pipe."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: closed
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def say_line(text: str) -> None:
-    """To stdout, at once, with the time; a closed pipe is not our problem."""
-    with contextlib.suppress(BrokenPipeError):
-        prefix = "" if text.startswith("READY") else time.strftime("%H:%M:%S ")
-        print(prefix + text, flush=True)
+    """To stdout, at once, with the time; a closed pipe and a full disk are not our problem."""
+    prefix = "" if text.startswith("READY") else time.strftime("%H:%M:%S ")
+    print(prefix + text, file=_Harmless(sys.stdout), flush=True)
