@@ -6,13 +6,22 @@ whatever the line is doing.  The driver keeps release before everything else by 
 
 from __future__ import annotations
 
-import contextlib
 import math
 
+import msgspec
 import trio
 
-from core import Address, MailboxFull, Stop
-from drivers.base import DeviceDown, DeviceEvent, DeviceUp, DriverStatistics, Gate
+from actors._common import offer
+from core import Address, Stop
+from drivers.base import (
+    BarrierChanged,
+    DeviceDown,
+    DeviceEvent,
+    DeviceUp,
+    DriverStatistics,
+    Gate,
+    PassageCounted,
+)
 from protocols.console import DeviceView
 from protocols.messages import Base, Direction, Telemetry
 
@@ -83,7 +92,7 @@ class GateActor:
                         self._gate.resume(epoch, entries, exits)
                     case GateReport():
                         if self._last is not None:
-                            self._lane.tell(self._last)
+                            offer(self._lane, self._last)
                     case _Tick():
                         me.set_timer("statistics", STATISTICS_EVERY_S, _Tick())
                         self._show()
@@ -94,14 +103,31 @@ class GateActor:
                         envelope.reply(None)
 
     def _emit(self, event: DeviceEvent) -> None:
+        self._last = _known(self._last, event)
         if isinstance(event, DeviceUp | DeviceDown):
-            self._last = event
             self._show()
-        with contextlib.suppress(MailboxFull):  # nothing is lost for good: the next count and state say it again
-            self._lane.tell(event)
+        offer(self._lane, event)  # without room nothing is lost for good: the next count and state say it again
 
     def _show(self) -> None:
         self._hub.tell(device_view(self._name, "gate", self._lane_name, self._gate.statistics()))
+
+
+def _known(before: DeviceEvent | None, event: DeviceEvent) -> DeviceEvent | None:
+    """What is known of the board after an event, as a lane that begins anew has to hear it."""
+    if isinstance(event, DeviceUp | DeviceDown):
+        return event
+    if not isinstance(before, DeviceUp):
+        return before
+    counters = before.counters
+    match event:
+        case BarrierChanged():
+            counters = counters if event.counters is None else event.counters
+            return msgspec.structs.replace(before, barrier=event.barrier, counters=counters)
+        case PassageCounted(direction=Direction.ENTRY) if counters is not None and event.epoch == counters.epoch:
+            return msgspec.structs.replace(before, counters=msgspec.structs.replace(counters, entries=event.counter))
+        case PassageCounted() if counters is not None and event.epoch == counters.epoch:
+            return msgspec.structs.replace(before, counters=msgspec.structs.replace(counters, exits=event.counter))
+    return before
 
 
 def device_view(name: str, kind: str, lane: str, statistics: DriverStatistics) -> DeviceView:
