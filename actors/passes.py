@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
+import structlog
 import trio
 
 from core import ActorDown, Address, AskTimeout, Envelope, MailboxFull, Stop
@@ -20,6 +21,8 @@ COMPARISONS_MAX = 32  # under way at once; the pool itself works on as many as i
 TEMPLATE_S = 1.0  # the ledger's answer
 EMBED_S = 5.0  # a worker's answer, its start included
 TEMPLATE_CONTEXT = b"face-template"  # binds a sealed template to its purpose
+
+log = structlog.get_logger(__name__)
 
 
 class FaceRefused(Exception):
@@ -121,6 +124,10 @@ class Passes:
                     envelope.reply(EnrolledFace(template_enc=sealed, algorithm=self._matcher.algorithm))
         except FaceRefused as exc:
             envelope.fail(exc)
+        except Exception as exc:
+            # Whatever is wrong with one card or photograph: dying of it would fail everybody who is being looked at.
+            log.error("face", error=repr(exc))
+            envelope.fail(FaceRefused("unavailable", type(exc).__name__))
         finally:
             slots.release()
 

@@ -17,6 +17,7 @@ from protocols.messages import Base
 from storage.interfaces import PrintJobState
 
 JOBS_MAX = 500  # waiting at one printer; more are refused to the window at once
+DONE_MAX = 1000  # printed jobs that are remembered, so that none is printed twice
 JOB_TIMEOUT_S = 15.0
 RETRY_REFUSED_S = 3.0  # paper out, cover open: people need a moment
 RETRY_MIN_S, RETRY_MAX_S = 0.5, 10.0  # nobody answers
@@ -42,6 +43,7 @@ class PrinterActor:
         self._hub = hub
         self._jobs: collections.deque[PrintTicket] = collections.deque()
         self._known: set[int] = set()
+        self._done: collections.deque[int] = collections.deque(maxlen=DONE_MAX)
 
     async def run(self, me: Address) -> None:
         self._wake = trio.Event()
@@ -53,6 +55,9 @@ class PrinterActor:
                     case PrintTicket() as job:
                         if job.job in self._known:
                             continue  # offered again after a restart of sales
+                        if job.job in self._done:
+                            self._state(job.job, "done", "")  # the ledger had not heard of it when sales asked
+                            continue
                         if len(self._jobs) >= JOBS_MAX:
                             self._state(job.job, "failed", "too many jobs wait at this printer")
                             continue
@@ -84,6 +89,7 @@ class PrinterActor:
             retry_s = RETRY_MIN_S
             self._jobs.popleft()
             self._known.discard(job.job)
+            self._done.append(job.job)
             self._state(job.job, "done", "")
 
     def _state(self, job: int, state: str, detail: str) -> None:
