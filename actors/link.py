@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
+import structlog
 import trio
 
 from actors._common import offer
@@ -24,19 +25,23 @@ LANE_ANSWER_S = 1.8  # a little less than the link's own answer deadline
 UNKNOWN_SHOWN_MAX = 50  # different unknown device names shown on the console; a scanner of names must not fill it
 UNKNOWN_EVERY_S = 10.0  # between two feed lines about unknown devices
 STATISTICS_EVERY_S = 5.0
+WORK_RETRY_MIN_S, WORK_RETRY_MAX_S = 0.1, 2.0  # between two tries to open the work sockets
+
+
+log = structlog.get_logger(__name__)
 
 
 class WorkSocket(Protocol):
     """`drivers.nng.WorkServer`."""
 
-    async def run(self) -> None: ...
+    async def run(self, *, task_status: trio.TaskStatus[None] = ...) -> None: ...
     def wake(self, device: str) -> None: ...
 
 
 class SafetySocket(Protocol):
     """`drivers.nng.SafetyServer`."""
 
-    async def run(self) -> None: ...
+    async def run(self, *, task_status: trio.TaskStatus[None] = ...) -> None: ...
     def publish(self, release: link.Release) -> bool: ...
 
 
@@ -75,7 +80,7 @@ class LinkActor:
             await nursery.start(safety.run)
             if self._release is not None:  # restarted in the middle of an evacuation
                 safety.publish(self._release)
-            await nursery.start(work.run)
+            nursery.start_soon(self._keep_working, work)
             while True:
                 envelope = await me.receive()
                 match envelope.msg:
@@ -88,6 +93,27 @@ class LinkActor:
                     case Stop():
                         nursery.cancel_scope.cancel()
                         return
+
+    async def _keep_working(self, work: WorkSocket) -> None:
+        """Serve the work sockets for ever. What is wrong with them (a port that is taken) is not safety's trouble."""
+        pause_s = WORK_RETRY_MIN_S
+        while True:
+            try:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(work.run)
+                    if pause_s > WORK_RETRY_MIN_S:
+                        self._show_work("")
+                    pause_s = WORK_RETRY_MIN_S
+            except* Exception as group:
+                words = "; ".join(str(each) for each in group.exceptions)[:200]
+                self._show_work(words)
+                log.warning("link.work_down", error=words, pause_s=pause_s)
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, WORK_RETRY_MAX_S)
+
+    def _show_work(self, trouble: str) -> None:
+        availability = "unavailable" if trouble else "available"
+        self._hub.tell(DeviceView(device="link", kind="link", lane="", availability=availability, detail=trouble))
 
     async def _on_work(self, request: link.WorkRequest) -> link.WorkReply:
         """One request of a device, answered by its lane. Called from a task of the link's own."""
