@@ -10,8 +10,6 @@ import os
 import signal
 from pathlib import Path
 
-import trio
-
 POLL_S = 0.05
 
 
@@ -45,12 +43,3 @@ def send(pid: int, folder: Path, number: signal.Signals) -> None:
         return
     finally:
         os.close(handle)
-
-
-async def wait_empty(folder: Path, limit_s: float) -> bool:
-    """Wait until no process lives in the folder; False when some still do after `limit_s` seconds."""
-    with trio.move_on_after(limit_s):
-        while processes_in(folder):  # noqa: ASYNC110 - no event tells of it
-            await trio.sleep(POLL_S)
-        return True
-    return not processes_in(folder)

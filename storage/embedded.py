@@ -34,15 +34,17 @@ from pathlib import Path
 import trio
 
 from storage._account import Account, AccountError, installed_programs, programs_for, service_account
-from storage._processes import POLL_S, processes_in, send, wait_empty
+from storage._processes import POLL_S, processes_in, send
 from storage.connection import DEFAULT_PORT, Dsn
 
 USER = "paifang"  # the database role
 DATABASE = "paifang"
 SOCKET_PATH_LIMIT = 107  # bytes of a Unix socket's path that the kernel takes
-FAST_STOP_LIMIT_S = 20.0  # SIGINT: sessions are cut, a checkpoint is written
-IMMEDIATE_STOP_LIMIT_S = 5.0  # SIGQUIT: the next start recovers
-KILL_LIMIT_S = 5.0
+ENDING = (  # what is sent, and how many seconds it is waited for
+    (signal.SIGINT, 20.0),  # sessions are cut, a checkpoint is written
+    (signal.SIGQUIT, 5.0),  # at once; the next start recovers
+    (signal.SIGKILL, 5.0),
+)
 INITDB_LIMIT_S = 180.0
 PROGRESS_EVERY_S = 1.0
 LOG_LIMIT_BYTES = 4 << 20  # then the log is turned over to pg.log.1
@@ -177,10 +179,6 @@ class Embedded:
         with trio.CancelScope(shield=True):
             if self._process is not None:
                 await self._end(self._process.pid)
-                # reaped on its own or killed: either way it is over, and waiting is a formality
-                with trio.move_on_after(KILL_LIMIT_S):
-                    while self._process.poll() is None:  # noqa: ASYNC110 - no event tells of it
-                        await trio.sleep(POLL_S)
                 self._process = None
             if self._short_dir is not None:
                 shutil.rmtree(self._short_dir, ignore_errors=True)
@@ -249,15 +247,18 @@ class Embedded:
             raise EmbeddedError(f"processes {processes_in(self.cluster)} in {self.cluster} do not end; kill them")
 
     async def _end(self, postmaster: int) -> None:
-        send(postmaster, self.cluster, signal.SIGINT)
-        self.resume()  # a stopped process reads no signals
-        if await wait_empty(self.cluster, FAST_STOP_LIMIT_S):
-            return
-        self._progress("PostgreSQL does not shut down in time; ending it at once (the next start recovers)")
-        for number, limit_s in ((signal.SIGQUIT, IMMEDIATE_STOP_LIMIT_S), (signal.SIGKILL, KILL_LIMIT_S)):
-            for pid in processes_in(self.cluster):
+        for number, limit_s in ENDING:
+            if number is not signal.SIGINT:
+                self._progress(f"PostgreSQL does not end in time; sending {number.name}")
+            for pid in [postmaster] if number is signal.SIGINT else processes_in(self.cluster):
                 send(pid, self.cluster, number)
-            if await wait_empty(self.cluster, limit_s):
+            self.resume()  # a stopped process reads no signals
+            if self._process is not None:  # may be so young that it has not found the folder yet
+                self._process.send_signal(number)
+                self._process.send_signal(signal.SIGCONT)
+            with trio.move_on_after(limit_s):
+                while self.pid is not None or processes_in(self.cluster):  # noqa: ASYNC110 - no event tells of it
+                    await trio.sleep(POLL_S)
                 return
 
     def _postmaster(self) -> int | None:
