@@ -15,6 +15,7 @@ import trio
 
 from drivers.nng import _sockets
 from drivers.nng._address import check_loopback
+from drivers.nng._drops import Drops
 from drivers.nng._errors import LinkTimeout
 from drivers.nng._throttle import Throttle
 from protocols.devicelink import (
@@ -44,6 +45,7 @@ class SafetyStatistics(msgspec.Struct, frozen=True, kw_only=True):
     unpublished: int  # `publish` while the sockets were not open
     requests: int
     bad_messages: int
+    dropped_connections: int  # dropped by NNG itself, because a message was too large or the peer does not speak SP
     failures: int  # `on_request` raised
     unsent_answers: int
 
@@ -84,6 +86,7 @@ class SafetyServer:
         self._contexts = contexts
         self._pub: pynng.Pub0 | None = None
         self._throttle = Throttle()
+        self._drops = Drops(self._dropped)
         self._last_publish = -1e9
         self._published = self._unpublished = self._requests = self._bad = self._failures = self._unsent = 0
 
@@ -99,6 +102,7 @@ class SafetyServer:
                 async with trio.open_nursery() as nursery:
                     for _ in range(self._contexts):
                         nursery.start_soon(self._serve, rep.socket)
+                    nursery.start_soon(self._drops.watch, rep)
                     task_status.started()
             finally:
                 self._pub = None
@@ -124,6 +128,7 @@ class SafetyServer:
             unpublished=self._unpublished,
             requests=self._requests,
             bad_messages=self._bad,
+            dropped_connections=self._drops.total(),
             failures=self._failures,
             unsent_answers=self._unsent,
         )
@@ -143,6 +148,11 @@ class SafetyServer:
                     await _sockets.send(ctx, encode(state), SEND_DEADLINE_S)
                 except LinkTimeout:
                     self._unsent += 1
+
+    def _dropped(self, new: int) -> None:
+        count = self._throttle.due("dropped_connection")
+        if count:
+            log.warning("safety.dropped_connection", count=count, dropped=new, limit_bytes=MAX_SAFETY_BYTES)
 
     def _answer(self, data: bytes) -> SafetyState | None:
         self._requests += 1

@@ -1,4 +1,5 @@
-"""Guard rails around pynng 0.9 under Trio: the only module that touches it.
+"""Guard rails around pynng 0.9 under Trio: the only module that touches it
+(but for `_drops`, which listens to NNG's log).
 
 What pynng does by itself, and what is done about it here (each was seen by running it):
 
@@ -181,8 +182,8 @@ def watch_pipes(socket: pynng.Socket, changed: Callable[[bool], None]) -> None:
     socket.add_post_pipe_remove_cb(lambda pipe: tell(False))
 
 
-def transport_drops(listener: Any) -> int:
-    """Connections that NNG itself dropped because of what came in: a message above the size limit, no SP header.
+def foreign_peers(listener: Any) -> int:
+    """Connections that NNG refused because the other end does not speak SP.
 
     From NNG's own statistics (`nng_stats_get`), as nothing else tells; 0 when they are not available.
     """
@@ -191,13 +192,7 @@ def transport_drops(listener: Any) -> int:
         return 0
     try:
         mine = lib.nng_stat_find_listener(tree[0], listener.listener)
-        if mine == ffi.NULL:
-            return 0
-        total = 0
-        for name in (b"other", b"proto"):
-            found = lib.nng_stat_find(mine, name)
-            if found != ffi.NULL:
-                total += int(lib.nng_stat_value(found))
-        return total
+        found = ffi.NULL if mine == ffi.NULL else lib.nng_stat_find(mine, b"proto")
+        return 0 if found == ffi.NULL else int(lib.nng_stat_value(found))
     finally:
         lib.nng_stats_free(tree[0])

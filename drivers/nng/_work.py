@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 import pynng
@@ -13,8 +12,9 @@ import trio
 
 from drivers.nng import _sockets
 from drivers.nng._address import check_loopback
+from drivers.nng._drops import Drops
 from drivers.nng._errors import LinkTimeout
-from drivers.nng._throttle import LOG_INTERVAL_S, Throttle
+from drivers.nng._throttle import Throttle
 from protocols.devicelink import (
     MAX_WORK_BYTES,
     Refused,
@@ -86,13 +86,13 @@ class WorkServer:
         self._answer_deadline_s = answer_deadline_s
         self._clock = clock
         self._pub: pynng.Pub0 | None = None
-        self._listener: Any = None
         self._throttle = Throttle()
+        self._drops = Drops(self._dropped)
         self._busy: dict[str, int] = {}
         self._busy_total = 0
         self._busy_max = 0
         self._requests = self._answers = self._bad = self._timeouts = self._failures = 0
-        self._too_many = self._unsent = self._wakes = self._connections = self._drops = 0
+        self._too_many = self._unsent = self._wakes = self._connections = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises DeviceUnavailable when an address cannot be bound."""
@@ -101,16 +101,16 @@ class WorkServer:
             listening(_sockets.open_rep, "link.work", self.work_url, RECEIVE_MAX_BYTES, self._pipe_changed) as rep,
             listening(_sockets.open_pub, "link.wake", self.wake_url, 1) as pub,
         ):
-            self._listener, self.work_url = rep.listener, rep.url
+            self.work_url = rep.url
             self._pub, self.wake_url = pub.socket, pub.url
             try:
                 async with trio.open_nursery() as nursery:
                     for _ in range(self._contexts):
                         nursery.start_soon(self._serve, rep.socket)
-                    nursery.start_soon(self._watch_drops)
+                    nursery.start_soon(self._drops.watch, rep)
                     task_status.started()
             finally:
-                self._listener = self._pub = None
+                self._pub = None
                 self._connections = 0
 
     def wake(self, device: str) -> None:
@@ -119,12 +119,11 @@ class WorkServer:
             self._wakes += 1
 
     def statistics(self) -> WorkStatistics:
-        self._count_drops()
         return WorkStatistics(
             requests=self._requests,
             answers=self._answers,
             bad_messages=self._bad,
-            dropped_connections=self._drops,
+            dropped_connections=self._drops.total(),
             timeouts=self._timeouts,
             failures=self._failures,
             too_many=self._too_many,
@@ -185,18 +184,8 @@ class WorkServer:
     def _refused(self, seq: int, code: str, text: str) -> Refused:
         return Refused(seq=seq, server_at=self._clock(), code=code, text=text[:ERROR_TEXT_MAX])
 
-    async def _watch_drops(self) -> None:
-        while True:
-            await trio.sleep(LOG_INTERVAL_S)
-            self._count_drops()
-
-    def _count_drops(self) -> None:
-        if self._listener is None:
-            return
-        drops = _sockets.transport_drops(self._listener)
-        if drops > self._drops:
-            self._log("dropped_connection", dropped=drops - self._drops, limit_bytes=RECEIVE_MAX_BYTES)
-            self._drops = drops
+    def _dropped(self, new: int) -> None:
+        self._log("dropped_connection", dropped=new, limit_bytes=RECEIVE_MAX_BYTES)
 
     def _pipe_changed(self, up: bool) -> None:
         self._connections = max(0, self._connections + (1 if up else -1))

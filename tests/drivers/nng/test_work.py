@@ -144,6 +144,32 @@ async def test_an_oversized_message_costs_its_connection_and_is_counted():
         assert decode_reply(await raw(server.work_url, encode(good))).seq == 7
 
 
+async def test_a_peer_that_does_not_speak_the_protocol_is_counted():
+    async with serving() as server:
+        stream = await trio.open_tcp_stream("127.0.0.1", int(server.work_url.rpartition(":")[2]))
+        async with stream:
+            await stream.send_all(b"GET / HTTP/1.1\r\n\r\n")
+            with trio.fail_after(5):
+                while await stream.receive_some(100):
+                    pass
+        await until(lambda: server.statistics().dropped_connections == 1)
+
+
+async def test_a_connection_that_ends_in_good_order_is_no_drop_and_drops_are_logged_once_per_interval():
+    with structlog.testing.capture_logs() as logs:
+        async with serving() as server:
+            for _ in range(3):
+                await raw(server.work_url, encode(Heartbeat(device="gate-1", boot="b", seq=7, at=0.0)))
+            await until(lambda: server.statistics().connections == 0)
+            assert server.statistics().dropped_connections == 0
+            for _ in range(3):
+                with pytest.raises(LinkTimeout):
+                    await raw(server.work_url, b"x" * (MAX_WORK_BYTES * 4), 0.3)
+            dropped = server.statistics().dropped_connections
+    assert dropped >= 3
+    assert [(entry["event"], entry["dropped"]) for entry in logs] == [("link.dropped_connection", dropped)]
+
+
 async def test_a_slow_handler_is_answered_unavailable_and_cancelled():
     cancelled = trio.Event()
 
