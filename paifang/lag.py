@@ -25,6 +25,7 @@ class Boot(msgspec.Struct, kw_only=True):
     samples: int = 0
     p99_ms: float = 0.0
     max_ms: float = 0.0
+    max_at: float = 0.0  # seconds since the epoch
 
 
 class LagFile(msgspec.Struct, kw_only=True):
@@ -54,7 +55,8 @@ async def measure_lag(path: Path) -> None:
         lag_ms = (now - due) * 1000
         buckets[min(BUCKETS - 1, int(lag_ms / BUCKET_MS))] += 1
         boot.samples += 1
-        boot.max_ms = max(boot.max_ms, round(lag_ms, 3))
+        if lag_ms > boot.max_ms:
+            boot.max_ms, boot.max_at = round(lag_ms, 3), time.time()
         if now - written >= WRITE_EVERY_S:
             written = now
             boot.p99_ms = _percentile(buckets, boot.samples, 0.99)
