@@ -32,6 +32,7 @@ from protocols.console import (
     Sold,
     SoldTicket,
 )
+from protocols.errors import WireError
 from protocols.messages import Telemetry
 from storage.interfaces import (
     BookedTicket,
@@ -40,6 +41,7 @@ from storage.interfaces import (
     LedgerUnavailable,
     ListPrintJobs,
     PrintJobRows,
+    PrintJobState,
     ProductSetup,
     SaleBooked,
     SaleLineOp,
@@ -53,6 +55,7 @@ LINES_MAX = 50
 QUANTITY_MAX = 200
 TENDERS = frozenset({"cash", "bank_card", "alipay", "wechat", "other"})
 RESUME_AFTER_S = 2.0  # after start, unfinished print jobs are handed to their printers again
+RESUME_EVERY_S = 20.0  # and then this often
 
 SignTicket = Callable[[BookedTicket], str]
 """The text of a ticket's code."""
@@ -234,11 +237,22 @@ class Sales:
 
     def _print(self, printer: str, ticket: BookedTicket, code: str, order: int) -> None:
         address = self._printers.get(printer)
-        if address is not None and ticket.print_job is not None:
-            offer(address, PrintTicket(job=ticket.print_job, payload=self._render(ticket, code, order)))
+        if address is None or ticket.print_job is None:
+            return
+        try:
+            payload = self._render(ticket, code, order)
+        except WireError as exc:  # sold is sold: the window sees that this one is not printed, and why
+            state = PrintJobState(job=ticket.print_job, state="failed", detail=str(exc)[:200], at=time.time())
+            offer(self._ledger, state)
+            return
+        offer(address, PrintTicket(job=ticket.print_job, payload=payload))
 
     async def _resume_printing(self, me: Address) -> None:
-        """Hand over again what was sold and not printed: after a restart, or because a printer's queue was full."""
+        """Hand over again what was sold and not printed: after a restart, a lost answer, or for a full queue's sake.
+
+        The printer knows what it has already.
+        """
+        me.set_timer("printing", RESUME_EVERY_S, _ResumePrinting())
         try:
             rows: PrintJobRows = await self._ledger.ask(ListPrintJobs(order=None), LEDGER_S)
         except (ActorError, LedgerError):
