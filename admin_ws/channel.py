@@ -54,6 +54,7 @@ LINGER_S = 1.0  # to let a client read why, when unread bytes of its own would o
 
 LOGIN, RESUME, SUBSCRIBE = "session.login", "session.resume", "site.subscribe"
 SESSION_OVER = "session.over"
+DAMAGED = (1002, 1007)  # RFC 6455 section 7.4: not WebSocket frames, or not the text that they should be
 
 _log = structlog.get_logger("admin_ws.channel")
 
@@ -218,7 +219,10 @@ class Channel:
             try:
                 message = await peer.socket.get_message()
             except ConnectionClosed as closed:
-                too_big = closed.reason is not None and closed.reason.code == CloseCode.TOO_BIG
+                code = closed.reason.code if closed.reason is not None else None
+                if code in DAMAGED and peer.closed_for is None:
+                    self.count("refused.damaged")
+                too_big = code == CloseCode.TOO_BIG
                 if too_big and peer.closed_for is None:
                     self.count("refused.too_big")
                 peer.close(CloseCode.TOO_BIG if too_big else CloseCode.GOING_AWAY)

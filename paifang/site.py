@@ -35,8 +35,11 @@ class Database(_Table, frozen=True, kw_only=True):
 
 
 class Http(_Table, frozen=True, kw_only=True):
+    """The console's port. `metrics`: `/metrics` there, for Prometheus, open to whoever can reach the port."""
+
     host: str = "127.0.0.1"
     port: Port = 8460
+    metrics: bool = False
 
 
 class Link(_Table, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ The only place that knows concrete drivers, the concrete ledger and the concrete
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ from actors.site import SiteTree, supervise
 from admin_ws.channel import Route
 from admin_ws.hub import HUB_MAILBOX_CAPACITY, Hub
 from admin_ws.server import Console
-from core import Address, Child, DeadLetters, Notice, Supervisor, inspect_tree
-from drivers.base import Driver, Gate, Printer
+from core import Address, Child, DeadLetters, Inspection, Notice, Supervisor, inspect_tree
+from drivers.base import Driver, DriverStatistics, Gate, Printer
 from drivers.nng import SafetyServer, WorkServer
 from drivers.printer import SerialPrinter, TcpPrinter
 from drivers.scanner import QrScanner
@@ -42,6 +42,7 @@ from paifang.faces import matcher
 from paifang.keys import KeyRing
 from paifang.site import Lane, SiteFile
 from paifang.users import load_users
+from paifang.watch import Watch
 from protocols.console import (
     GetPrintJobs,
     GetTree,
@@ -53,7 +54,7 @@ from protocols.console import (
     SetMode,
     Trigger,
 )
-from protocols.devicelink import Release, sign_release
+from protocols.devicelink import Release, SafetyRequest, SafetyState, WorkReply, WorkRequest, sign_release
 from protocols.escpos import TicketText
 from protocols.escpos import ticket as render_ticket
 from protocols.messages import CredentialKind, LaneMode
@@ -151,9 +152,13 @@ class _Builder:
         self.evacuation = self.address("evacuation", 1024)
         self.link = self.address("link", 512)
         self.web = self.address("web", 16)
+        self.watch = self.address("watch", 16)
+        self.statistics: dict[str, Callable[[], DriverStatistics]] = {}
+        self.links: dict[str, WorkServer | SafetyServer] = {}
         self.lanes = {lane.id: self.address(f"lane/{lane.id}", LANE_MAILBOX_CAPACITY) for lane in site.lanes}
         self.printers = {printer.id: self.address(f"printer/{printer.id}", 512) for printer in site.printers}
         self.root: Supervisor | None = None
+        self.watcher: Watch | None = None
 
     def address(self, name: str, capacity: int) -> Address:
         return Address(name, capacity=capacity, dead_letters=self.dead_letters)
@@ -164,7 +169,7 @@ class _Builder:
             evacuation=Child(self.evacuation, self._evacuation().run),
             link=self._link(),
             devices=[*self._lane_children(), *self._printer_children()],
-            business=self._business(console),
+            business=[*self._business(console), Child(self.watch, self._watch(console).run)],
         )
         self.root = supervise(tree, dead_letters=self.dead_letters, hook=_log_notice)
         return BuiltSite(self.root, console, self.lanes, self.web)
@@ -190,13 +195,17 @@ class _Builder:
     def _link(self) -> Child:
         addresses = self.site.link
         devices = {lane.device: (lane.id, self.lanes[lane.id]) for lane in self.site.lanes if lane.device is not None}
-        actor = LinkActor(
-            site=self.site.site.id,
-            lanes=devices,
-            hub=self.hub,
-            make_work=lambda handler: WorkServer(addresses.work, addresses.wake, handler),
-            make_safety=lambda on_request: SafetyServer(addresses.release, addresses.safety, on_request),
-        )
+
+        def make_work(handler: Callable[[WorkRequest], Awaitable[WorkReply]]) -> WorkServer:
+            self.links["work"] = server = WorkServer(addresses.work, addresses.wake, handler)
+            return server
+
+        def make_safety(on_request: Callable[[SafetyRequest], SafetyState]) -> SafetyServer:
+            self.links["safety"] = server = SafetyServer(addresses.release, addresses.safety, on_request)
+            return server
+
+        site = self.site.site.id
+        actor = LinkActor(site=site, lanes=devices, hub=self.hub, make_work=make_work, make_safety=make_safety)
         return Child(self.link, actor.run)
 
     def _lane_children(self) -> list[Child]:
@@ -218,12 +227,14 @@ class _Builder:
             counter_address = self.address(f"counter/{lane.id}", COUNTER_MAILBOX_CAPACITY)
             counter = Counter(lane.id, lane_config(lane).device, self.ledger, address)
             board: Gate = Board4Gate(self._path(lane.board.path), lane.board.baud, lane.board.address)
+            self.statistics[gate_name] = board.statistics
             children.append(Child(counter_address, counter.run))
             children.append(Child(address, BoardLane(lane_config(lane), parts, gate_address, counter_address).run))
             children.append(Child(gate_address, GateActor(gate_name, board, address, lane.id, self.hub).run))
             for number, reader in enumerate(lane.readers, 1):
                 name = f"reader/{lane.id}/{number}"
                 scanner: Driver = QrScanner(self._path(reader.path), reader.baud)
+                self.statistics[name] = scanner.statistics
                 children.append(
                     Child(self.address(name, 16), ReaderActor(name, scanner, address, lane.id, self.hub).run)
                 )
@@ -237,6 +248,7 @@ class _Builder:
                 driver = TcpPrinter(printer.host, printer.port)
             else:
                 driver = SerialPrinter(self._path(printer.path), printer.baud)
+            self.statistics[f"printer/{printer.id}"] = driver.statistics
             actor = PrinterActor(printer.id, driver, ledger=self.ledger, hub=self.hub)
             children.append(Child(self.printers[printer.id], actor.run))
         return children
@@ -309,6 +321,7 @@ class _Builder:
             site_id=self.site.site.id,
             site_name=self.site.site.name,
             view_permission=VIEW,
+            metrics=self._metrics if self.site.http.metrics else None,
         )
 
     def _routes(self) -> list[Route]:
@@ -339,9 +352,23 @@ class _Builder:
             ),
         ]
 
-    def _inspect(self) -> Any:
+    def _inspect(self) -> Inspection:
         assert self.root is not None
         return inspect_tree(self.root)
+
+    def _metrics(self) -> bytes:
+        assert self.watcher is not None
+        return self.watcher.metrics()
+
+    def _watch(self, console: Console) -> Watch:
+        self.watcher = Watch(
+            tree=self._inspect,
+            dead_letters=self.dead_letters,
+            drivers=self.statistics,
+            links=lambda: {name: server.statistics() for name, server in self.links.items()},
+            console=console.statistics,
+        )
+        return self.watcher
 
 
 def lane_config(lane: Lane) -> LaneConfig:
