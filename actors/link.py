@@ -143,8 +143,15 @@ class LinkActor:
         """A poll or an acknowledgement: note what the lane senses, answer what is latched."""
         known = self._lanes.get(request.device)
         if known is not None:
-            released = request.sensed_open if isinstance(request, link.ReleaseAck) else request.released
-            seen = SafetySeen(barrier=request.barrier, released=released, incident=request.incident)
+            if isinstance(request, link.ReleaseAck):
+                seen = SafetySeen(
+                    barrier=request.barrier, released=request.sensed_open, incident=request.incident, proof=None
+                )
+            else:
+                proof = b"" if request.proof is None else link.encode(request.proof)
+                seen = SafetySeen(
+                    barrier=request.barrier, released=request.released, incident=request.incident, proof=proof
+                )
             known[1].tell(seen)
         return link.SafetyState(release=self._release)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from core import Child, DeadLetters, Notice, Strategy, Supervisor
 
-DEVICE_BACKOFF_S, DEVICE_BACKOFF_MAX_S = 0.2, 10.0
+DEVICE_BACKOFF_S, DEVICE_BACKOFF_MAX_S = 0.2, 2.0  # a gate's actor must be there soon: it hands on the release
 SAFETY_BACKOFF_S, SAFETY_BACKOFF_MAX_S = 0.05, 1.0  # a release does not wait for a long pause
 BUSINESS_BACKOFF_S, BUSINESS_BACKOFF_MAX_S = 0.2, 10.0
 

@@ -120,6 +120,7 @@ class SiteRig:
         release_keys = KeyRing.load(self.data / "keys").release_verifiers
         self.devices = SimSite(site, self.data, release_keys, self.truth, timing=FAST)
         self.server: subprocess.Popen[bytes] | None = None
+        self.program = ["-m", "paifang"]  # what Python runs; a test may put a script with faults in front of it
         self._sales = 0
 
     def lane(self, name: str) -> SimLane:
@@ -139,7 +140,7 @@ class SiteRig:
         output.write_bytes(b"")
         with output.open("ab") as out, (self.folder / "server.err").open("ab") as err:
             self.server = subprocess.Popen(  # noqa: ASYNC220 - starting is quick, and the handle must be synchronous
-                [sys.executable, "-m", "paifang", "serve", str(self.site_path), "--data", str(self.data)],
+                [sys.executable, *self.program, "serve", str(self.site_path), "--data", str(self.data)],
                 stdout=out,
                 stderr=err,
                 start_new_session=True,

@@ -54,7 +54,16 @@ from protocols.console import (
     SetMode,
     Trigger,
 )
-from protocols.devicelink import Release, SafetyRequest, SafetyState, WorkReply, WorkRequest, sign_release
+from protocols.devicelink import (
+    Release,
+    SafetyRequest,
+    SafetyState,
+    WorkReply,
+    WorkRequest,
+    sign_release,
+    verify_release,
+)
+from protocols.errors import LinkError
 from protocols.escpos import TicketText
 from protocols.escpos import ticket as render_ticket
 from protocols.messages import CredentialKind, LaneMode
@@ -156,6 +165,7 @@ class _Builder:
         self.statistics: dict[str, Callable[[], DriverStatistics]] = {}
         self.links: dict[str, WorkServer | SafetyServer] = {}
         self.lanes = {lane.id: self.address(f"lane/{lane.id}", LANE_MAILBOX_CAPACITY) for lane in site.lanes}
+        self.gates = {lane.id: self.address(f"gate/{lane.id}", 64) for lane in site.lanes if lane.board is not None}
         self.printers = {printer.id: self.address(f"printer/{printer.id}", 512) for printer in site.printers}
         self.root: Supervisor | None = None
         self.watcher: Watch | None = None
@@ -183,12 +193,24 @@ class _Builder:
         def sign_incident(incident: int, drill: bool) -> Release:
             return sign_release(key, key_id, site=site_id, incident=incident, drill=drill)
 
+        def is_genuine(release: Release) -> bool:
+            verifier = self.keys.release_verifiers.get(release.key)
+            if verifier is None or (release.site, release.scope) != (site_id, "site"):
+                return False
+            try:
+                verify_release(release, verifier)
+            except LinkError:
+                return False
+            return True
+
         return Evacuation(
             lanes=self.lanes,
+            gates=self.gates,
             link_address=self.link,
             hub=self.hub,
             ledger=self.ledger,
             sign=sign_incident,
+            verify=is_genuine,
             latch=self.data / "evacuation.latch",
         )
 
@@ -222,15 +244,14 @@ class _Builder:
             if lane.board is None:
                 children.append(Child(address, LinkLane(lane_config(lane), parts, self.link).run))
                 continue
-            gate_name = f"gate/{lane.id}"
-            gate_address = self.address(gate_name, 64)
+            gate_address = self.gates[lane.id]
             counter_address = self.address(f"counter/{lane.id}", COUNTER_MAILBOX_CAPACITY)
             counter = Counter(lane.id, lane_config(lane).device, self.ledger, address)
             board: Gate = Board4Gate(self._path(lane.board.path), lane.board.baud, lane.board.address)
-            self.statistics[gate_name] = board.statistics
+            self.statistics[gate_address.name] = board.statistics
             children.append(Child(counter_address, counter.run))
             children.append(Child(address, BoardLane(lane_config(lane), parts, gate_address, counter_address).run))
-            children.append(Child(gate_address, GateActor(gate_name, board, address, lane.id, self.hub).run))
+            children.append(Child(gate_address, GateActor(gate_address.name, board, address, lane.id, self.hub).run))
             for number, reader in enumerate(lane.readers, 1):
                 name = f"reader/{lane.id}/{number}"
                 scanner: Driver = QrScanner(self._path(reader.path), reader.baud)

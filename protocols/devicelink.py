@@ -154,7 +154,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     ttl_s: float
     pax: int = 0
     mode: str = ""
-    incident: int | None = None
+    incident: int | None = None  # of a rearm: the release that it ends; a device under a newer one ignores it
 
 
 class Commands(Reply, frozen=True, kw_only=True):
@@ -207,7 +207,7 @@ class ReleaseAck(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     at: Clock
 
 
-class SafetyPoll(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="safety_poll"):
+class SafetyPoll(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="safety_poll"):
     """Asked by every lane each second or two: a release whose publication was lost is found here."""
 
     device: Word
@@ -215,6 +215,7 @@ class SafetyPoll(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     incident: Number | None
     barrier: Word
     at: Clock
+    proof: Release | None = None  # while released: the release that was obeyed
 
 
 class SafetyState(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="safety_state"):
@@ -280,6 +281,11 @@ def decode_publication(data: bytes) -> Release | Wake:
     if topic + slash == TOPIC_ALL:
         return _decode(_release, body)
     return _decode(_wake, body)
+
+
+def decode_release(data: bytes) -> Release:
+    """A release that a device shows. Raises LinkError."""
+    return _decode(_release, data)
 
 
 def publish_wake(device: str) -> bytes:

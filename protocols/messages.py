@@ -280,7 +280,8 @@ class Rearm(Base, frozen=True, kw_only=True):
 
 
 class AdoptRelease(Base, frozen=True, kw_only=True):
-    """lane or link -> evacuation: this lane reports that it is released already (seen at HELLO or on its board)."""
+    """lane -> evacuation: this lane says that it is released. `proof` is the signed release that it shows, if any."""
 
     lane: str
     incident: int
+    proof: bytes = b""

@@ -362,7 +362,7 @@ class SimGate:
             self.barrier.close(Direction.ENTRY)
         elif command.name == "mode":
             self._set_mode(command.mode)
-        elif command.name == "rearm" and self.released:
+        elif command.name == "rearm" and self.released and command.incident in (None, self._incident):
             self._incident = None
             self._truth.rearm(self.lane, self.device)
             self.barrier.unhold(Hold.RELEASE)

@@ -6,6 +6,7 @@ record are written afterwards, from a task of their own.  Nothing here waits for
 
 from __future__ import annotations
 
+import collections
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -18,20 +19,28 @@ import trio
 from actors._common import offer
 from actors.errors import CommandRefused
 from actors.evacuation.latch import Latch, LatchError, read_latch, write_latch
-from core import Address, Envelope, Stop
+from actors.gate import GateRelease
+from core import Address, Envelope, Failed, MailboxFull, Stop
 from protocols import devicelink as link
 from protocols.console import Done, EvacuationView, FeedEvent, LaneRelease, RearmLane, RestoreRequest, Trigger
+from protocols.errors import LinkError
 from protocols.messages import AdoptRelease, Base, Rearm, Release, ReleaseAck, Restore, Telemetry, new_id
-from storage.interfaces import IncidentNote
+from storage.interfaces import IncidentNote, LedgerRefused
 
 REPEAT_S = 1.0  # a lane without a sensed open barrier is told again this often
 WATCH_S = 0.25  # how soon a latch written by `paifang evacuate` is noticed
 ACKNOWLEDGE_MS_MAX = 2000.0  # later than this, a lane is red on the console
 LATCH_RETRY_S = 1.0
+NOTES_MAX = 1000  # lines of the record that wait for the ledger; the oldest go first
+NOTE_RETRY_S = 1.0
+DOUBTED_MAX = 256  # claims that are remembered, so that people are told once
+REARM_TTL_S = 5.0  # a re-arming that its lane reads later than this is dropped: somebody may stand there by then
 FLUSH_S = 2.0  # for the latch when the server stops
 
 Sign = Callable[[int, bool], link.Release]
 """(incident, drill) -> the signed release for the safety link."""
+Verify = Callable[[link.Release], bool]
+"""Is this release genuine, and for this site?"""
 
 
 class EvacuationRefused(CommandRefused):
@@ -52,6 +61,10 @@ class _Watch(Telemetry, frozen=True, kw_only=True):
     pass
 
 
+class _Notes(Telemetry, frozen=True, kw_only=True):
+    pass
+
+
 class _Lane:
     """What is known of one lane's release."""
 
@@ -62,23 +75,33 @@ class _Lane:
 
 
 class Evacuation:
-    """The actor. `lanes` are all lanes of the site; `latch` is the file; `sign` uses the release key in memory."""
+    """The actor. `lanes` are all lanes of the site; `latch` is the file; `sign` uses the release key in memory.
+
+    `gates` are the boards' actors, by lane: they are told beside their lanes, so that a lane which is being restarted
+    keeps nobody in.  `verify` judges what a device shows that claims to be released.
+    """
 
     def __init__(
         self,
         *,
         lanes: Mapping[str, Address],
+        gates: Mapping[str, Address],
         link_address: Address,
         hub: Address,
         ledger: Address,
         sign: Sign,
+        verify: Verify,
         latch: Path,
     ) -> None:
         self._lanes = lanes
+        self._gates = gates
         self._link = link_address
         self._hub = hub
         self._ledger = ledger
         self._sign = sign
+        self._verify = verify
+        self._unsaid: collections.deque[IncidentNote] = collections.deque(maxlen=NOTES_MAX)
+        self._doubted: set[tuple[str, int]] = set()  # claims that people were told of
         self._path = latch
         self._latch = Latch()
         self._seen = {lane: _Lane() for lane in lanes}
@@ -89,6 +112,8 @@ class Evacuation:
         self._mtime_ns = 0
 
     async def run(self, me: Address) -> None:
+        self._me = me
+        me.set_timer("notes", NOTE_RETRY_S, _Notes())
         self._begin()
         if self._latch.state == "released":
             me.set_timer("repeat", REPEAT_S, _Tick())
@@ -115,6 +140,12 @@ class Evacuation:
                         if self._latch.state == "released":
                             self._repeat()
                             me.set_timer("repeat", REPEAT_S, _Tick())
+                    case Failed(msg=IncidentNote() as note, error=error):
+                        if not isinstance(error, LedgerRefused):
+                            self._unsaid.append(note)
+                    case _Notes():
+                        me.set_timer("notes", NOTE_RETRY_S, _Notes())
+                        self._say_notes()
                     case _Watch():
                         me.set_timer("watch", WATCH_S, _Watch())
                         if self._noticed():
@@ -142,9 +173,11 @@ class Evacuation:
             self._triggered = trio.current_time()
             self._send_release()
             self._dirty.set()
+            self._note("resumed", "", latch.by, f"since {latch.at:.0f}")
         elif latch.state == "restoring" and latch.incident is not None:
             pending = [lane for lane in latch.pending if lane in self._lanes]  # some may be gone from the site file
-            for lane in pending:
+            for lane in pending:  # it is open; a lane that knows of no release would take it for somebody's turn
+                self._lanes[lane].tell(Release(incident=latch.incident, drill=latch.drill), system=True)
                 self._lanes[lane].tell(Restore(incident=latch.incident), system=True)
             if pending != latch.pending:
                 state: Literal["restoring", "normal"] = "restoring" if pending else "normal"
@@ -180,6 +213,8 @@ class Evacuation:
         for address in self._lanes.values():
             address.tell(order, system=True)
         self._link.tell(Broadcast(release=self._sign(incident, self._latch.drill)), system=True)
+        for address in self._gates.values():
+            address.tell(GateRelease(), system=True)
 
     def _repeat(self) -> None:
         """Tell again whoever is not sensed open."""
@@ -188,6 +223,8 @@ class Evacuation:
         silent = [lane for lane, seen in self._seen.items() if not seen.sensed_open]
         for lane in silent:
             offer(self._lanes[lane], Release(incident=incident, drill=self._latch.drill), system=True)
+            if lane in self._gates:
+                offer(self._gates[lane], GateRelease(), system=True)
         if silent:
             offer(self._link, Broadcast(release=self._sign(incident, self._latch.drill)), system=True)
         self._show()
@@ -209,14 +246,49 @@ class Evacuation:
             self._show()
 
     def _on_adopt(self, adopt: AdoptRelease) -> None:
-        """A lane says that it is released. A known, restored incident only needs re-arming; any other is taken over."""
-        if self._latch.state == "released":
+        """A lane says that it is released.
+
+        The last incident is known, and over: the lane only needs re-arming.  A newer one that was signed with the
+        site's key was triggered by `paifang evacuate` or just before we died: it is taken over for all lanes.  Anything
+        else opens no other lane, because anybody could claim it; people are told, and that lane waits for re-arming.
+        """
+        latch = self._latch
+        if latch.state == "released" or adopt.lane not in self._lanes:
             return
-        if adopt.incident == self._latch.incident:
-            if adopt.lane in self._lanes:
-                self._lanes[adopt.lane].tell(Restore(incident=adopt.incident), system=True)
+        newer = latch.incident is None or adopt.incident > latch.incident
+        if newer and self._proven(adopt):
+            self._take_over(adopt.incident, drill=False, by=f"lane {adopt.lane}")
             return
-        self._take_over(adopt.incident, drill=False, by=f"lane {adopt.lane}")
+        if adopt.incident != latch.incident:
+            self._doubt(adopt)
+        self._lanes[adopt.lane].tell(Restore(incident=adopt.incident), system=True)
+
+    def _proven(self, adopt: AdoptRelease) -> bool:
+        try:
+            release = link.decode_release(adopt.proof)
+        except LinkError:
+            return False
+        return release.incident == adopt.incident and self._verify(release)
+
+    def _doubt(self, adopt: AdoptRelease) -> None:
+        claim = (adopt.lane, adopt.incident)
+        if claim in self._doubted:
+            return
+        if len(self._doubted) >= DOUBTED_MAX:
+            self._doubted.clear()
+        self._doubted.add(claim)
+        offer(
+            self._hub,
+            FeedEvent(
+                at=time.time(),
+                kind="evacuation",
+                severity="alarm",
+                lane=adopt.lane,
+                code="unknown_release",
+                text_zh="通道自称已释放，但无有效的疏散签名；请查看现场",
+                text_en="Says that it is released, without a valid signature; look at the gate",
+            ),
+        )
 
     def _noticed(self) -> bool:
         """Whether somebody else (`paifang evacuate`) wrote a release into the latch file."""
@@ -234,6 +306,8 @@ class Evacuation:
         if latch.state != "released" or latch.incident is None or latch.sequence <= self._written.sequence:
             return False
         if self._latch.state == "released":
+            if self._latch.drill and not latch.drill:
+                self._release(latch.by, False, "")
             return False
         self._take_over(latch.incident, drill=latch.drill, by=latch.by)
         return True
@@ -299,7 +373,8 @@ class Evacuation:
         if any(lane not in self._lanes for lane in lanes):
             envelope.fail(EvacuationRefused("unknown_lane", f"There is no lane {request.lane}", "没有此通道"))
             return
-        told = [lane for lane in lanes if offer(self._lanes[lane], Rearm(user=request.by))]
+        until = trio.current_time() + REARM_TTL_S
+        told = [lane for lane in lanes if offer(self._lanes[lane], Rearm(user=request.by), deadline=until)]
         for lane in told:
             self._note("rearmed", lane, request.by, "")
         pending = [lane for lane in self._latch.pending if lane not in told]
@@ -361,7 +436,17 @@ class Evacuation:
             user=user,
             detail=detail[:200].replace("\0", ""),
         )
-        offer(self._ledger, note)
+        self._unsaid.append(note)
+        self._say_notes()
+
+    def _say_notes(self) -> None:
+        """Tell the ledger what it has not taken yet; what it cannot write now comes back and is told again."""
+        while self._unsaid:
+            try:
+                self._ledger.tell(self._unsaid[0], reply_to=self._me)
+            except MailboxFull:
+                return
+            self._unsaid.popleft()
 
     def _feed(self, severity: str, text_zh: str, text_en: str) -> None:
         offer(

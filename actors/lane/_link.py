@@ -64,6 +64,7 @@ DECIDE_S = 1.5  # a visitor waits no longer for a decision; then the device hear
 WAITING_MAX = 256  # questions of one device that are not answered yet
 COMMANDS_MAX = 32  # commands that one device has not fetched
 COMMAND_TTL_S = 5.0
+UNSENSED_AFTER_S = 3.0  # without a poll on the safety socket, nobody knows any more whether a released gate is open
 SILENT_AFTER_S = 6.0  # without any word from the device, the console shows it as unavailable
 REARM_COMMAND_TTL_S = 60.0
 BOOKS_RETRY_S = 1.0
@@ -80,11 +81,15 @@ class LinkCall(Base, frozen=True, kw_only=True):
 
 
 class SafetySeen(Telemetry, frozen=True, kw_only=True):
-    """link -> lane: what the device said on the safety socket about its barrier."""
+    """link -> lane: what the device said on the safety socket about its barrier.
+
+    `proof` is what a poll shows for being released, empty if nothing; None: an acknowledgement, which claims nothing.
+    """
 
     barrier: str
     released: bool
     incident: int | None
+    proof: bytes | None = b""
 
 
 class Wake(Telemetry, frozen=True, kw_only=True):
@@ -94,6 +99,10 @@ class Wake(Telemetry, frozen=True, kw_only=True):
 
 
 class _Silent(Telemetry, frozen=True, kw_only=True):
+    pass
+
+
+class _Unsensed(Telemetry, frozen=True, kw_only=True):
     pass
 
 
@@ -125,6 +134,8 @@ class LinkLane:
         self._hello_before = 0  # grants with ids below this one are older than the hello
         self._available = False
         self._rearmed_at = -math.inf
+        self._reported: int | None = None  # under which incident the gate says that it is released
+        self._over: frozenset[int | None] = frozenset()  # the incidents that the last restore ended
 
     async def run(self, me: Address) -> None:
         self._me = me
@@ -159,14 +170,15 @@ class LinkLane:
                     self._on_books(books)
                 case Failed() as failed:
                     self._on_failed(failed)
-                case Restore():
+                case Restore(incident=incident):
                     self._incident, self._needs_rearm = None, True
+                    self._over = frozenset({incident, self._reported})
                     self._show_mode()
                 case Rearm():
                     if self._needs_rearm:
                         self._needs_rearm = False
                         self._rearmed_at = trio.current_time()
-                        self._command("rearm", ttl_s=REARM_COMMAND_TTL_S)
+                        self._command("rearm", ttl_s=REARM_COMMAND_TTL_S, incident=self._reported)
                         self._show_mode()
                 case SetLaneMode() as order:
                     self._on_mode(order, envelope)
@@ -176,6 +188,9 @@ class LinkLane:
                     self._available = False
                     self._face.show(available=False, state="unavailable", barrier=Barrier.UNKNOWN.value)
                     self._show_device("no word from the device")
+                case _Unsensed():
+                    self._face.show(barrier=Barrier.UNKNOWN.value)
+                    self._acknowledge_release(Barrier.UNKNOWN.value)
                 case _Undecided(nonce=nonce):
                     self._undecided(nonce)
                 case _AskBooks():
@@ -325,8 +340,6 @@ class LinkLane:
         """Welcome the device at once; what it says about its grants is settled as soon as the ledger answers."""
         self._hello = request
         self._hello_before = new_id()
-        if request.released and self._incident is None and request.incident is not None:
-            offer(self._parts.evacuation, AdoptRelease(lane=self._config.lane, incident=request.incident), system=True)
         self._ask_books()
         envelope.reply(
             link.Welcome(
@@ -516,23 +529,33 @@ class LinkLane:
         if self._needs_rearm and not seen.released:  # re-armed by hand at the gate
             self._needs_rearm = False
             self._show_mode()
-        rearming = trio.current_time() - self._rearmed_at < REARM_COMMAND_TTL_S
-        if (
-            seen.released
-            and seen.incident is not None
-            and not (self._incident is not None or self._needs_rearm or rearming)
-        ):
-            offer(self._parts.evacuation, AdoptRelease(lane=self._config.lane, incident=seen.incident), system=True)
+        self._me.set_timer("unsensed", UNSENSED_AFTER_S, _Unsensed())
+        if seen.released and seen.proof is not None and seen.incident is not None:
+            self._reported = seen.incident
+            self._claim(seen.incident, seen.proof)
         # released by somebody else (`paifang evacuate`) is as open; an old state of the barrier is no acknowledgement
-        if self._incident is not None and (seen.released or seen.incident == self._incident):
-            ack = ReleaseAck(
-                lane=self._config.lane,
-                incident=self._incident,
-                barrier=seen.barrier,
-                sensed_open=seen.barrier in (Barrier.OPEN, Barrier.RELEASED),
-                at=time.time(),
-            )
-            offer(self._parts.evacuation, ack)
+        if seen.released or seen.incident == self._incident:
+            self._acknowledge_release(seen.barrier)
+
+    def _claim(self, incident: int, proof: bytes) -> None:
+        """The gate says that it is released, and here nobody knows why: evacuation judges it."""
+        rearming = trio.current_time() - self._rearmed_at < REARM_COMMAND_TTL_S
+        ending = incident in self._over and (self._needs_rearm or rearming)
+        if self._incident is None and not ending:
+            claim = AdoptRelease(lane=self._config.lane, incident=incident, proof=proof)
+            offer(self._parts.evacuation, claim, system=True)
+
+    def _acknowledge_release(self, barrier: str) -> None:
+        if self._incident is None:
+            return
+        ack = ReleaseAck(
+            lane=self._config.lane,
+            incident=self._incident,
+            barrier=barrier,
+            sensed_open=barrier in (Barrier.OPEN, Barrier.RELEASED),
+            at=time.time(),
+        )
+        offer(self._parts.evacuation, ack)
 
     def _on_mode(self, order: SetLaneMode, envelope: Envelope) -> None:
         try:
@@ -562,11 +585,13 @@ class LinkLane:
         self._face.opened_by_hand(order.by, order.pax)
         envelope.reply(None)
 
-    def _command(self, name: str, *, pax: int = 0, mode: str = "", ttl_s: float = COMMAND_TTL_S) -> None:
+    def _command(
+        self, name: str, *, pax: int = 0, mode: str = "", ttl_s: float = COMMAND_TTL_S, incident: int | None = None
+    ) -> None:
         if len(self._commands) >= COMMANDS_MAX:
             oldest = next(iter(self._commands))
             del self._commands[oldest], self._command_until[oldest]
-        command = link.Command(id=new_id(), name=name, ttl_s=ttl_s, pax=pax, mode=mode)
+        command = link.Command(id=new_id(), name=name, ttl_s=ttl_s, pax=pax, mode=mode, incident=incident)
         self._commands[command.id] = command
         self._command_until[command.id] = trio.current_time() + ttl_s
         self._wake.tell(Wake(device=self._config.device))

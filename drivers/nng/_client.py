@@ -143,7 +143,7 @@ class LinkClient:
         self._ready = trio.Event()
         self._limit = trio.CapacityLimiter(ASKS_MAX)
         self._throttle = Throttle()
-        self._incidents: dict[int, None] = {}  # handled ones, oldest first
+        self._incidents: dict[int, Release] = {}  # handled ones, oldest first
         self._endpoints = (
             _SafetyEndpoint(self, link.release, link.safety),
             _SafetyEndpoint(self, link.evacuate_release, link.evacuate_safety),
@@ -275,7 +275,7 @@ class LinkClient:
             return True
         if len(self._incidents) >= INCIDENTS_MAX:
             del self._incidents[next(iter(self._incidents))]
-        self._incidents[release.incident] = None
+        self._incidents[release.incident] = release
         self._releases += 1
         self._on_release(release)
         for endpoint in self._endpoints:  # whoever published it, both may be waiting for the acknowledgement
@@ -290,6 +290,7 @@ class LinkClient:
             incident=sensed.incident,
             barrier=sensed.barrier,
             at=self._clock(),
+            proof=self._incidents.get(sensed.incident) if sensed.released and sensed.incident is not None else None,
         )
 
     def _ack_message(self, incident: int) -> ReleaseAck:

@@ -11,17 +11,27 @@ import trio
 from actors.errors import CommandRefused
 from actors.evacuation import Broadcast, Evacuation, Latch, LatchError, read_latch, write_latch
 from actors.evacuation import _actor as module
-from actors.evacuation._actor import REPEAT_S, WATCH_S
+from actors.evacuation._actor import NOTE_RETRY_S, REPEAT_S, WATCH_S
+from actors.gate import GateRelease
 from actors.testing import Tripwire, alive, heard, only, settle
 from core import Address, MailboxFull, Stop
 from core.testing import Probe
 from protocols import devicelink as link
 from protocols.console import Done, EvacuationView, FeedEvent, RearmLane, RestoreRequest, Trigger
 from protocols.messages import AdoptRelease, Rearm, Release, ReleaseAck, Restore
-from storage.interfaces import IncidentNote
+from storage.interfaces import IncidentNote, LedgerUnavailable
 
 LANES = ("g1", "g2", "g3")
 SHORT_S = 0.05
+
+
+def signed(incident, drill=False, signature=b"signed"):
+    return link.Release(site="s", incident=incident, scope="site", drill=drill, key="k", signature=signature)
+
+
+def adopt(lane, incident, proof=None):
+    """A lane says to be released, and shows the release itself if nothing else is said."""
+    return AdoptRelease(lane=lane, incident=incident, proof=link.encode(proof or signed(incident)))
 
 
 class Rig:
@@ -32,15 +42,16 @@ class Rig:
         self.link = self.probe("link")
         self.hub = self.probe("consoles", Tripwire)
         self.ledger = self.probe("ledger")
+        self.gates = {"g1": self.probe("gate/g1")}
         self.me = Address("evacuation", capacity=1024)
         self.actor = Evacuation(
             lanes=self.lanes,
+            gates=self.gates,
             link_address=self.link,
             hub=self.hub,
             ledger=self.ledger,
-            sign=lambda incident, drill: link.Release(
-                site="s", incident=incident, scope="site", drill=drill, key="k", signature=b"signed"
-            ),
+            sign=signed,
+            verify=lambda release: release.signature == b"signed",
             latch=path,
         )
 
@@ -427,9 +438,10 @@ async def test_an_adopted_evacuation_takes_two_people_as_well(autojump_clock, pa
     async with evacuation(path) as rig:
         await rig.trigger()
         await rig.restore("ann", "bob")
-        rig.me.tell(AdoptRelease(lane="g1", incident=999), system=True)
+        other = rig.latch.incident + 1
+        rig.me.tell(adopt("g1", other), system=True)
         await settle()
-        assert (rig.latch.state, rig.latch.incident) == ("released", 999)
+        assert (rig.latch.state, rig.latch.incident) == ("released", other)
         await rig.restore("bob")
         assert rig.latch.state == "released", "ann asked for the end of another one"
         await rig.restore("ann")
@@ -442,7 +454,7 @@ async def test_an_adopted_evacuation_takes_two_people_as_well(autojump_clock, pa
 async def test_a_lane_that_reports_a_release_nobody_knows_releases_the_site(autojump_clock, path, disk):
     async with evacuation(path) as rig:
         await rig.forget()
-        rig.me.tell(AdoptRelease(lane="g2", incident=77), system=True)
+        rig.me.tell(adopt("g2", 77), system=True)
         await settle()
         for name in LANES:
             assert await rig.told(name) == [Release(incident=77, drill=False)]
@@ -452,13 +464,81 @@ async def test_a_lane_that_reports_a_release_nobody_knows_releases_the_site(auto
         assert await rig.told("g1") == [Release(incident=77, drill=False)]
 
 
+@pytest.mark.parametrize(
+    "proof",
+    [b"", b"rubbish", link.encode(signed(2**52, signature=b"forged")), link.encode(signed(2**51))],
+    ids=["nothing", "rubbish", "forged", "of another incident"],
+)
+async def test_a_lane_that_cannot_show_the_release_opens_no_other_lane(autojump_clock, path, disk, proof):
+    async with evacuation(path) as rig:
+        await rig.forget()
+        for _ in range(3):
+            rig.me.tell(AdoptRelease(lane="g2", incident=2**52, proof=proof), system=True)
+            await settle()
+        assert rig.latch.state == "normal" and await rig.told("g1") == [] and await heard(rig.link) == []
+        assert await rig.told("g2") == [Restore(incident=2**52)] * 3, "somebody has to look at that one"
+        assert [line.code for line in only(await heard(rig.hub), FeedEvent)] == ["unknown_release"], "told once"
+
+
+async def test_an_old_release_that_is_shown_again_opens_no_other_lane(autojump_clock, path, disk):
+    async with evacuation(path) as rig:
+        first = await rig.trigger()
+        await rig.restore("ann", "bob")
+        await rig.trigger()
+        await rig.restore("ann", "bob")
+        await rig.forget()
+        rig.me.tell(adopt("g2", first), system=True)
+        assert await rig.told("g2") == [Restore(incident=first)]
+        assert rig.latch.state == "restoring" and await rig.told("g1") == []
+
+
+async def test_a_board_is_told_beside_its_lane_which_may_be_down(autojump_clock, path, disk):
+    async with evacuation(path) as rig:
+        await rig.trigger()
+        assert await heard(rig.gates["g1"]) == [GateRelease()]
+        await trio.sleep(REPEAT_S + SHORT_S)
+        assert await heard(rig.gates["g1"]) == [GateRelease()], "it is not sensed open"
+        await rig.acknowledge("g1")
+        await trio.sleep(REPEAT_S + SHORT_S)
+        assert await heard(rig.gates["g1"]) == []
+
+
+async def test_a_line_of_the_record_that_the_ledger_could_not_take_is_told_again(autojump_clock, path, disk):
+    async with evacuation(path) as rig:
+        while rig.ledger.statistics().depth < rig.ledger.capacity:
+            rig.ledger.tell(Release(incident=0))
+        await rig.trigger()
+        await heard(rig.ledger)
+        await trio.sleep(NOTE_RETRY_S + SHORT_S)
+        envelope = await rig.ledger.receive()
+        assert envelope.msg.kind == "triggered"
+        envelope.fail(LedgerUnavailable("down"))
+        await trio.sleep(NOTE_RETRY_S + SHORT_S)
+        envelope = await rig.ledger.receive()
+        assert envelope.msg.kind == "triggered"
+        envelope.reply(None)
+        await trio.sleep(10 * NOTE_RETRY_S)
+        assert only(await heard(rig.ledger), IncidentNote) == [], "it is on disk"
+
+
+async def test_a_drill_becomes_real_when_another_process_says_so(autojump_clock, path, disk):
+    async with evacuation(path) as rig:
+        incident = await rig.trigger(drill=True)
+        await rig.forget()
+        write_latch(path, Latch(state="released", incident=incident, drill=False, by="command line", at=1.0))
+        await trio.sleep(WATCH_S + SHORT_S)
+        assert not rig.latch.drill and await rig.told("g2") == [Release(incident=incident, drill=False)]
+        await rig.trigger(drill=True)
+        assert not read_latch(path).drill
+
+
 async def test_a_lane_that_missed_the_end_only_needs_re_arming(autojump_clock, path, disk):
     async with evacuation(path) as rig:
         incident = await rig.trigger()
         await rig.restore("ann", "bob")
         await rig.me.ask(RearmLane(lane="*", by="ann"), 1.0)
         await rig.forget()
-        rig.me.tell(AdoptRelease(lane="g2", incident=incident), system=True)
+        rig.me.tell(adopt("g2", incident), system=True)
         assert await rig.told("g2") == [Restore(incident=incident)]
         assert await rig.told("g1") == [] and rig.latch.state == "normal"
 
@@ -467,7 +547,7 @@ async def test_a_lane_that_reports_a_release_during_one_changes_nothing(autojump
     async with evacuation(path) as rig:
         incident = await rig.trigger()
         await rig.forget()
-        rig.me.tell(AdoptRelease(lane="g2", incident=incident - 5), system=True)
+        rig.me.tell(adopt("g2", incident - 5), system=True)
         await settle()
         assert rig.latch.incident == incident and await rig.told("g1") == []
 
@@ -548,7 +628,8 @@ async def test_a_damaged_latch_starts_released_and_is_repaired(autojump_clock, p
 async def test_lanes_that_waited_for_re_arming_still_do_after_a_restart(autojump_clock, path, disk):
     write_latch(path, Latch(state="restoring", incident=42, by="bob", at=1.0, pending=["g2", "gone"]))
     async with evacuation(path) as rig:
-        assert await rig.told("g2") == [Restore(incident=42)] and await rig.told("g1") == []
+        assert await rig.told("g2") == [Release(incident=42), Restore(incident=42)], "open, and waiting"
+        assert await rig.told("g1") == []
         await rig.me.ask(RearmLane(lane="g2", by="ann"), 1.0)
         await settle()
         assert read_latch(path).state == "normal", "a lane that is no longer there holds nobody up"

@@ -10,7 +10,7 @@ import trio
 from actors.errors import CommandRefused
 from actors.lane import LinkCall, OpenLane, SafetySeen, SetLaneMode
 from actors.lane import _link as module
-from actors.lane._link import Wake
+from actors.lane._link import UNSENSED_AFTER_S, Wake
 from actors.testing import LinkRig, books, granted, heard, lane_config, link_lane, only, open_grant, settle
 from core import ActorDown, Failed
 from protocols import devicelink as link
@@ -597,14 +597,48 @@ async def test_a_gate_that_somebody_else_released_as_well_is_open_all_the_same(a
         assert only(await heard(rig.evacuation), ReleaseAck) == [], "it has not heard of any release yet"
 
 
-@pytest.mark.parametrize("by", ["poll", "hello"])
-async def test_a_gate_that_is_released_already_releases_the_site(autojump_clock, by):
+async def test_what_a_released_gate_shows_is_handed_to_the_evacuation_which_judges_it(autojump_clock):
     async with smart_gate() as (rig, gate):
-        if by == "poll":
-            await gate.seen("released", released=True, incident=77)
-        else:
-            await gate.hello(barrier="released", released=True, incident=77)
-        assert await heard(rig.evacuation) == [AdoptRelease(lane="g1", incident=77)]
+        await gate.hello(barrier="released", released=True, incident=77)
+        assert await heard(rig.evacuation) == [], "its poll will show why"
+        rig.lane.tell(SafetySeen(barrier="released", released=True, incident=77, proof=None))
+        assert await heard(rig.evacuation) == [], "an acknowledgement claims nothing"
+        rig.lane.tell(SafetySeen(barrier="released", released=True, incident=77, proof=b"signed"))
+        assert await heard(rig.evacuation) == [AdoptRelease(lane="g1", incident=77, proof=b"signed")]
+
+
+async def test_a_release_after_the_restore_is_another_one_also_before_re_arming(autojump_clock):
+    async with smart_gate() as (rig, gate):
+        rig.lane.tell(Release(incident=1), system=True)
+        await gate.seen("released", released=True, incident=2)  # `paifang evacuate` was used as well
+        rig.lane.tell(Restore(incident=1), system=True)
+        await heard(rig.evacuation)
+        for over in (1, 2):
+            await gate.seen("released", released=True, incident=over)
+            assert await heard(rig.evacuation) == []
+        await gate.seen("released", released=True, incident=3)
+        assert [claim.incident for claim in only(await heard(rig.evacuation), AdoptRelease)] == [3]
+
+
+async def test_a_re_arming_names_the_release_that_it_ends(autojump_clock):
+    async with smart_gate() as (rig, gate):
+        await gate.fetch()
+        rig.lane.tell(Release(incident=1), system=True)
+        await gate.seen("released", released=True, incident=2)
+        rig.lane.tell(Restore(incident=1), system=True)
+        rig.lane.tell(Rearm(user="ann"))
+        await settle()
+        (command,) = await gate.fetch()
+        assert (command.name, command.incident) == ("rearm", 2)
+
+
+async def test_a_released_gate_that_is_not_heard_any_more_is_not_called_open(autojump_clock):
+    async with smart_gate() as (rig, gate):
+        rig.lane.tell(Release(incident=1), system=True)
+        await gate.seen("released", released=True, incident=1)
+        await heard(rig.evacuation)
+        await trio.sleep(UNSENSED_AFTER_S + 0.1)
+        assert [(ack.barrier, ack.sensed_open) for ack in await heard(rig.evacuation)] == [("unknown", False)]
 
 
 async def test_a_gate_opened_by_its_own_fire_contact_is_no_evacuation_of_the_site(autojump_clock):
