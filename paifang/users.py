@@ -13,14 +13,14 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from actors.accounts import ROLES, User, hash_password
+from actors.accounts import ROLES, User, UsersUnreadable, hash_password
 
 NAME_PATTERN = re.compile(r"^[a-z0-9][a-z0-9_.-]{0,39}$")
 PASSWORD_CHARACTERS_MIN = 8
 PASSWORD_CHARACTERS_MAX = 256
 
 
-class UsersError(Exception):
+class UsersError(UsersUnreadable):
     """The users file, or what was asked of it, is wrong; the text names the file and the cure."""
 
 
