@@ -8,7 +8,8 @@ from typing import Any
 import asyncpg
 
 from protocols.messages import Base, Ended, Passed
-from storage._books import UNRESOLVED_GRACE_S, Books, Grant, Right, Zone
+from storage._books import UNRESOLVED_GRACE_S, Books
+from storage._facts import Grant, Right, Zone
 from storage.interfaces import Calibrate, CounterBaseline, GrantOp, RefusedScan, ZoneCount
 from storage.queries import load
 

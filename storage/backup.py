@@ -20,6 +20,7 @@ from pathlib import Path
 import asyncpg
 import trio
 
+from storage._files import sync_folder
 from storage.connection import Dsn, in_asyncio
 from storage.embedded import EmbeddedError, program
 
@@ -72,7 +73,7 @@ async def backup(dsn: Dsn, file: Path, *, progress: Progress | None = None) -> i
         await trio.to_thread.run_sync(os.fsync, handle)
         size = os.fstat(handle).st_size
         os.link(unfinished, file)  # unlike a rename, never over a file that appeared meanwhile
-        _sync_folder(file.parent)
+        sync_folder(file.parent)
     except OSError as exc:
         raise BackupError(f"cannot write {file}: {exc.strerror}") from exc
     finally:
@@ -219,11 +220,3 @@ async def _listen(stream: trio.abc.ReceiveStream, said: list[str], progress: Pro
             table = _TABLE.search(text)
             if table and progress is not None:
                 progress(table[1])
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

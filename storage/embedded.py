@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -34,10 +33,11 @@ from pathlib import Path
 import trio
 
 from storage._account import Account, AccountError, installed_programs, programs_for, service_account
+from storage._files import USER as USER
+from storage._files import configure, environment, open_folder, sync_folder, write_atomically
 from storage._processes import POLL_S, processes_in, send
 from storage.connection import DEFAULT_PORT, Dsn
 
-USER = "paifang"  # the database role
 DATABASE = "paifang"
 SOCKET_PATH_LIMIT = 107  # bytes of a Unix socket's path that the kernel takes
 ENDING = (  # what is sent, and how many seconds it is waited for
@@ -51,27 +51,6 @@ LOG_LIMIT_BYTES = 4 << 20  # then the log is turned over to pg.log.1
 LOG_TAIL_BYTES = 2000
 RESTART_BACKOFF_S = (0.2, 10.0)  # first and longest pause before a dead PostgreSQL is started again
 LAUNCHER = Path(__file__).with_name("_exec_as.py")
-
-CONFIGURATION = """\
-# Written by Paifang at every start. Put your own settings into paifang-local.conf beside this file.
-listen_addresses = ''
-max_connections = 40
-shared_buffers = 64MB
-max_wal_size = 512MB
-wal_compression = on
-# not /dev/shm: containers give it 64 MB, and a killed server leaves its segments there
-dynamic_shared_memory_type = mmap
-password_encryption = scram-sha-256
-log_min_messages = warning
-log_checkpoints = off
-log_line_prefix = '%m [%p] '
-log_timezone = 'UTC'
-timezone = 'UTC'
-datestyle = 'iso, ymd'
-lc_messages = 'C'
-client_connection_check_interval = 1s
-include_if_exists = 'paifang-local.conf'
-"""
 
 Progress = Callable[[str], None]
 
@@ -150,10 +129,10 @@ class Embedded:
             await self._initialise(account, programs)
         self._check_version(programs)
         self._make_socket_dir(account)
-        self._configure(account)
+        configure(self.cluster, account)
         self._turn_log()
         with contextlib.ExitStack() as stack:
-            cluster, socket_dir = (_open_folder(stack, path) for path in (self.cluster, self._socket_dir))
+            cluster, socket_dir = (open_folder(stack, path) for path in (self.cluster, self._socket_dir))
             arguments = ["-D", f"/proc/self/fd/{cluster}", "-k", f"/proc/self/fd/{socket_dir}"]
             for name, value in ({"unix_socket_permissions": "0700"} | self._settings).items():
                 arguments += ["-c", f"{name}={value}"]
@@ -168,7 +147,7 @@ class Embedded:
                 stderr=log,
                 pass_fds=(cluster, socket_dir),
                 cwd="/",
-                env=_environment(),
+                env=environment(),
                 start_new_session=True,  # Ctrl-C on our terminal is our business
             )
         await self._wait_ready()
@@ -282,7 +261,7 @@ class Embedded:
         if os.geteuid() == 0:
             os.chown(fresh, account.uid, account.gid)
         with contextlib.ExitStack() as stack:
-            folder = _open_folder(stack, fresh)
+            folder = open_folder(stack, fresh)
             where = ["-D", f"/proc/self/fd/{folder}"]
             await self._run(
                 self._as_account(
@@ -303,7 +282,7 @@ class Embedded:
             single = self._as_account(account, None, programs / "postgres", "--single", "-j", *where, "template1")
             await self._run(single, folder, f"CREATE DATABASE {DATABASE};\n\n")
         fresh.rename(self.cluster)
-        _sync_folder(self.data_dir)
+        sync_folder(self.data_dir)
 
     async def _run(self, command: list[str], folder: int, text: str = "") -> None:
         with trio.move_on_after(INITDB_LIMIT_S):
@@ -315,7 +294,7 @@ class Embedded:
                 check=False,
                 pass_fds=(folder,),
                 cwd="/",
-                env=_environment(),
+                env=environment(),
             )
             if result.returncode != 0 or b"ERROR:" in result.stderr:
                 raise EmbeddedError(f"{Path(command[8]).name}: {result.stderr.decode(errors='replace').strip()}")
@@ -348,17 +327,7 @@ class Embedded:
             os.chown(chosen, account.uid, account.gid, follow_symlinks=False)
         chosen.chmod(0o700)
         self._socket_dir = chosen
-        _write_atomically(self.data_dir / "pg.socket", f"{chosen}\n", 0o600, None)
-
-    def _configure(self, account: Account) -> None:
-        me = _account_name()
-        owner = account if os.geteuid() == 0 else None
-        for name, text in (
-            ("postgresql.conf", CONFIGURATION),
-            ("pg_hba.conf", f"local all {USER} peer map=paifang\nlocal replication {USER} peer map=paifang\n"),
-            ("pg_ident.conf", f'paifang "{me}" {USER}\n'),
-        ):
-            _write_atomically(self.cluster / name, text, 0o600, owner)
+        write_atomically(self.data_dir / "pg.socket", f"{chosen}\n", 0o600, None)
 
     def _turn_log(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -446,40 +415,3 @@ def program(name: str) -> Path:
     if not path.exists():
         raise EmbeddedError(f"the installed PostgreSQL has no program {name}")
     return path
-
-
-def _open_folder(stack: contextlib.ExitStack, path: Path) -> int:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    stack.callback(os.close, folder)
-    return folder
-
-
-def _environment() -> dict[str, str]:
-    return {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _account_name() -> str:
-    return pwd.getpwuid(os.geteuid()).pw_name
-
-
-def _write_atomically(path: Path, text: str, mode: int, owner: Account | None) -> None:
-    """Replace the file; as root, in a folder of another account, without following a link that it may have planted."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    try:
-        if owner is not None:
-            os.fchown(handle, owner.uid, owner.gid)
-        os.write(handle, text.encode())
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    temporary.replace(path)
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

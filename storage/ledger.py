@@ -14,11 +14,9 @@ program knows of one.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import datetime
 from datetime import time as clock_time
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -32,10 +30,22 @@ from trio_asyncio import aio_as_trio
 
 from core import ActorError, Address, Envelope, Stop
 from protocols.messages import new_id
-from storage._batch import FAILURES, KNOWN, Attempt, Site, transact
+from storage._batch import KNOWN, Attempt, Site
 from storage._gate import Sweep
-from storage._records import EMPTY_CHAIN, AuditHead
-from storage._sales import HashId, Offer, Shop
+from storage._sales import HashId, Shop
+from storage._session import (
+    ANALYZE_AFTER,
+    SESSION_FAILURES,
+    Backend,
+    TooSlow,
+    analyze,
+    carry_out,
+    close,
+    is_durable,
+    open_session,
+    outcome_of,
+    sweep,
+)
 from storage.connection import Dsn
 from storage.interfaces import (
     DecideRule,
@@ -46,39 +56,16 @@ from storage.interfaces import (
     SiteSetup,
     ZoneCount,
     ZonesChanged,
-    ZoneSetup,
 )
-from storage.migrate import MigrationError, migrate
-from storage.queries import load
+from storage.migrate import MigrationError
 
 BATCH_LIMIT = 256  # operations in one transaction
 PENDING_LIMIT = 1024  # operations waiting for the next ones; beyond it the mailbox fills and refuses
-BATCH_TIMEOUT_S = 3.0  # a batch that takes longer is a hung database
-STATEMENT_TIMEOUT_MS = 2500  # the same, as the server sees it
-LOCK_TIMEOUT_MS = 2000
-CONNECT_TIMEOUT_S = 3.0
-SETUP_TIMEOUT_S = 60.0  # migrations included
-LOCK_PATIENCE_S = 2.0  # for an earlier session of ours to end
 DOUBT_LIMIT_S = 10.0  # how long those wait whose COMMIT got no answer
 RETRY_LIMIT_S = 1.5  # how long those wait whose transaction certainly did not happen
 BACKOFF_S = (0.05, 5.0)  # first and longest pause between two attempts to connect
 SWEEP_EVERY_S = 1.0  # grants past their ttl; also notices a hung database when nothing else happens
 SETTINGS_EVERY_S = 30.0
-# Every statement of ours looks a few rows up by their keys, and is planned once for all batches. A planner that has not
-# seen the tables grow takes any index for as good as the right one, and one such plan holds every gate up until the
-# server's own statistics come round a minute later: so we have them made early, when there is something to see.
-PLANNER = {
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    "jit": "off",
-}
-ANALYZE_AFTER = (30, 300, 3000)  # operations since the connection was made
-KNOWN_ROWS = 1000  # of grants in the server's statistics: then it needs no help
-ANALYZED = ("products, orders, order_lines, tickets, entitlements, credentials, passes, print_jobs, grants, holds, "
-            "grant_ends, abandoned_scans, passages, redemptions, counter_baselines")  # fmt: skip
-SYNCHRONOUS = ("on", "local", "remote_write", "remote_apply")
 
 log = structlog.get_logger(__name__)
 
@@ -139,7 +126,7 @@ class Ledger:
             new_id=new_id,
         )
         self._connection: asyncpg.Connection | None = None
-        self._session: tuple[int, datetime] | None = None  # of the last connection: backend pid and its start
+        self._session: Backend | None = None  # of the last connection
         self._pending: deque[Envelope] = deque()
         self._changed = trio.Event()  # something is pending, or there is room again
         self._stopping = False
@@ -279,7 +266,7 @@ class Ledger:
             if self._analyze_at and self._operations >= self._analyze_at[0]:
                 self._analyze_at.popleft()
                 with trio.CancelScope(shield=True):
-                    await aio_as_trio(_analyze)(self._connection)
+                    await aio_as_trio(analyze)(self._connection)
             return None
         self._lost += 1
         self._doubtful += attempt.committing
@@ -302,7 +289,7 @@ class Ledger:
         assert connection is not None
         error: Exception | None
         with trio.CancelScope(shield=True):
-            error = await aio_as_trio(_bounded)(connection, self._site, attempt)
+            error = await aio_as_trio(carry_out)(connection, self._site, attempt)
         return error
 
     def _answer(self, batch: list[Envelope], attempt: Attempt) -> None:
@@ -325,8 +312,8 @@ class Ledger:
             assert connection is not None
             try:
                 with trio.CancelScope(shield=True):
-                    outcome = await aio_as_trio(_fetchval)(connection, load("setup")["outcome"], doubt.attempt.xid)
-            except _FAILURES as exc:
+                    outcome = await aio_as_trio(outcome_of)(connection, doubt.attempt.xid)
+            except SESSION_FAILURES as exc:
                 self._drop()
                 self._set_state(available=False, detail=_words(exc))
                 return doubt
@@ -362,12 +349,12 @@ class Ledger:
         assert connection is not None
         attempt = Attempt([Sweep()])
         with trio.CancelScope(shield=True):
-            error = await aio_as_trio(_bounded_sweep)(connection, self._site, attempt)
+            error = await aio_as_trio(sweep)(connection, self._site, attempt)
             if error is None and settings_due:
                 try:
-                    durable = await aio_as_trio(_durable)(connection)
+                    durable = await aio_as_trio(is_durable)(connection)
                     self._set_state(available=True, detail="", durable=durable)
-                except _FAILURES as exc:
+                except SESSION_FAILURES as exc:
                     error = exc
         if error is not None:
             self._lost += 1
@@ -379,8 +366,8 @@ class Ledger:
     async def _connect(self) -> bool:
         """One attempt. True when connected, set up and the only writer."""
         try:
-            connection, session, zones, durable, seen = await aio_as_trio(self._open)()
-        except (*_FAILURES, MigrationError) as exc:
+            session = await aio_as_trio(open_session)(self._dsn(), self._setup, self._site, self._session)
+        except (*SESSION_FAILURES, MigrationError) as exc:
             if not self._failing or self._state.detail != _words(exc):
                 log.warning("no database", error=repr(exc))
             self._failing = True
@@ -388,80 +375,11 @@ class Ledger:
             return False
         self._failing = False
         self._connects += 1
-        self._connection, self._session = connection, session
-        self._analyze_at = deque(self._operations + count for count in ANALYZE_AFTER if not seen)
-        self._set_state(available=True, detail="", durable=durable)
-        self._tell_zones(zones)
+        self._connection, self._session = session.connection, session.backend
+        self._analyze_at = deque(self._operations + count for count in ANALYZE_AFTER if not session.planner_knows)
+        self._set_state(available=True, detail="", durable=session.durable)
+        self._tell_zones(session.zones)
         return True
-
-    async def _open(self) -> tuple[asyncpg.Connection, tuple[int, datetime], list[ZoneCount], bool, bool]:
-        connection = await asyncpg.connect(
-            **self._dsn().asyncpg(),
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=None,  # our own watchdog cuts the connection; cancelling a hung server hangs, too
-            server_settings={
-                "application_name": f"paifang ledger {self._setup.site}"[:60],
-                "idle_in_transaction_session_timeout": "30s",
-                "timezone": "UTC",
-                **PLANNER,
-            },
-        )
-        watchdog = asyncio.get_running_loop().call_later(SETUP_TIMEOUT_S, connection.terminate)
-        try:
-            await migrate(connection)
-            await connection.execute(f"set statement_timeout = {STATEMENT_TIMEOUT_MS}")
-            await connection.execute(f"set lock_timeout = {LOCK_TIMEOUT_MS}")
-            await self._become_writer(connection)
-            async with connection.transaction():
-                await self._write_setup(connection)
-            sql = load("setup")
-            self._site.ledger_seq = await connection.fetchval(sql["ledger_seq"], self._setup.site)
-            head = await connection.fetchrow(sql["audit_head"], self._setup.site)
-            self._site.audit = AuditHead(head["seq"], head["hash"]) if head else EMPTY_CHAIN
-            rows = await connection.fetch(sql["zones"], self._setup.site)
-            zones = [
-                ZoneCount(zone=row["zone"], inside=row["inside"], held=row["held"], limit=row["limit_people"])
-                for row in rows
-            ]
-            me = await connection.fetchrow(sql["me"])
-            assert me is not None
-            seen = await connection.fetchval(sql["planner_knows"], KNOWN_ROWS)
-            return connection, (me["pid"], me["backend_start"]), zones, await _durable(connection), seen
-        except BaseException:
-            connection.terminate()
-            raise
-        finally:
-            watchdog.cancel()
-
-    async def _become_writer(self, connection: asyncpg.Connection) -> None:
-        sql = load("setup")
-        until = time.monotonic() + LOCK_PATIENCE_S
-        while not await connection.fetchval(sql["lock"], self._setup.site):
-            if time.monotonic() > until:
-                raise OtherWriter(f"another server writes the books of site {self._setup.site}")
-            if self._session is not None:  # only our own earlier session is ended, never another server's
-                await connection.execute(sql["terminate"], *self._session)
-            await asyncio.sleep(0.05)
-
-    async def _write_setup(self, connection: asyncpg.Connection) -> None:
-        """Bring the tables in line with the site file."""
-        setup, sql = self._setup, load("setup")
-        await connection.execute(sql["upsert_site"], setup.site, setup.name, setup.timezone, self._site.day_start)
-        outside = ZoneSetup(zone="outside", name="outside", limit=None)
-        zones = [outside, *(zone for zone in setup.zones if zone.zone != outside.zone)]
-        columns = ([zone.zone for zone in zones], [zone.name for zone in zones], [zone.limit for zone in zones])
-        await connection.execute(sql["upsert_zones"], setup.site, *columns)
-        known = {row["product"]: row for row in await connection.fetch(sql["products"], setup.site)}
-        self._site.shop.offers.clear()
-        for product in setup.products:
-            fields = msgspec.structs.asdict(product)
-            row = known.get(product.product)
-            version = row["version"] if row else 0
-            if row is None or any(row[name] != value for name, value in fields.items()):
-                version += 1
-                values = [value for name, value in fields.items() if name != "product"]
-                await connection.execute(sql["insert_product"], setup.site, product.product, version, *values)
-            self._site.shop.offers[product.product] = Offer(product, version)
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -472,7 +390,7 @@ class Ledger:
         connection, self._connection = self._connection, None
         if connection is not None:
             with trio.CancelScope(shield=True):
-                await aio_as_trio(_close)(connection)
+                await aio_as_trio(close)(connection)
 
     # -- news -----------------------------------------------------------------------------------------------------
 
@@ -498,74 +416,6 @@ class Doubt:
         self.until = until
         self.detail = detail
         self.again = False
-
-
-class TooSlow(Exception):
-    """The database did not carry out a batch in time."""
-
-
-class OtherWriter(Exception):
-    """Another session holds the site's writer lock."""
-
-
-_FAILURES = (*FAILURES, OtherWriter)
-
-
-async def _bounded(connection: asyncpg.Connection, site: Site, attempt: Attempt) -> Exception | None:
-    """A batch with a watchdog that cuts the connection: no cancellation, which would itself need the server."""
-    cut = False
-
-    def bite() -> None:
-        nonlocal cut
-        cut = True
-        connection.terminate()
-
-    watchdog = asyncio.get_running_loop().call_later(BATCH_TIMEOUT_S, bite)
-    try:
-        await transact(connection, site, attempt)
-    except _FAILURES as exc:
-        return TooSlow(f"no answer within {BATCH_TIMEOUT_S:g} s") if cut else exc
-    finally:
-        watchdog.cancel()
-    return None
-
-
-async def _bounded_sweep(connection: asyncpg.Connection, site: Site, attempt: Attempt) -> Exception | None:
-    """Most sweeps find nothing, and then write nothing."""
-    watchdog = asyncio.get_running_loop().call_later(BATCH_TIMEOUT_S, connection.terminate)
-    try:
-        found = await connection.fetchrow(load("gate")["expired_holds"], site.site, site.clock())
-    except _FAILURES as exc:
-        return exc
-    finally:
-        watchdog.cancel()
-    return await _bounded(connection, site, attempt) if found else None
-
-
-async def _fetchval(connection: asyncpg.Connection, sql: str, *arguments: Any) -> Any:
-    return await connection.fetchval(sql, *arguments, timeout=BATCH_TIMEOUT_S)
-
-
-async def _durable(connection: asyncpg.Connection) -> bool:
-    """Do the live settings keep the promise that what is acknowledged is on disk?"""
-    row = await connection.fetchrow(load("setup")["durability"], timeout=BATCH_TIMEOUT_S)
-    assert row is not None
-    return row["fsync"] == "on" and row["full_page_writes"] == "on" and row["synchronous_commit"] in SYNCHRONOUS
-
-
-async def _analyze(connection: asyncpg.Connection) -> None:
-    """Have statistics made. Nothing is lost when it fails: if the connection is to blame, the next batch finds out."""
-    try:
-        await connection.execute(f"analyze {ANALYZED}", timeout=BATCH_TIMEOUT_S)
-    except FAILURES as exc:
-        log.info("no statistics", error=repr(exc))
-
-
-async def _close(connection: asyncpg.Connection) -> None:
-    try:
-        await connection.close(timeout=1.0)
-    except _FAILURES:
-        connection.terminate()
 
 
 def _words(error: BaseException) -> str:

@@ -220,7 +220,7 @@ async def test_a_postgresql_that_could_not_be_started_again_is_tried_for_ever(
     told: list[str] = []
     async with embedded(tmp_path / "data", progress=told.append) as server, trio.open_nursery() as nursery:
         nursery.start_soon(server.keep)
-        monkeypatch.setattr(server, "_configure", _no_room)
+        monkeypatch.setattr("storage.embedded.configure", _no_room)
         server.kill()
         with trio.fail_after(20):
             while sum("does not start: no room" in line for line in told) < 2:
@@ -230,7 +230,7 @@ async def test_a_postgresql_that_could_not_be_started_again_is_tried_for_ever(
         nursery.cancel_scope.cancel()
 
 
-def _no_room(account: object) -> None:
+def _no_room(*_: object) -> None:
     raise OSError("no room")
 
 

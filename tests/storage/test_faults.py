@@ -387,7 +387,7 @@ async def test_a_fault_of_our_own_answers_those_who_wait_and_the_ledger_is_resta
     async with fresh_database() as database, ledger_running(database.dsn) as ledger:
         (ticket,) = await ledger.sell("adult")
         with monkeypatch.context() as patch:
-            patch.setattr("storage.ledger.transact", None)
+            patch.setattr("storage._session.transact", None)
             with pytest.raises(LedgerUnavailable, match="not known"):
                 await ledger.scan(ticket.ticket)
         with trio.fail_after(PATIENCE_S):

@@ -1,0 +1,213 @@
+"""A session of the ledger with PostgreSQL: opened, set up, made the only writer, and every use of it bounded.
+
+Everything here is asyncio, called across the border by `storage.ledger`.  What takes too long is cut off, never
+cancelled: asyncpg cancels by asking the server, and a server that hangs answers nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime
+from typing import NamedTuple
+
+import asyncpg
+import msgspec
+import structlog
+
+from storage._batch import FAILURES, Attempt, Site, transact
+from storage._records import EMPTY_CHAIN, AuditHead
+from storage._sales import Offer
+from storage.connection import Dsn
+from storage.interfaces import SiteSetup, ZoneCount, ZoneSetup
+from storage.migrate import migrate
+from storage.queries import load
+
+BATCH_TIMEOUT_S = 3.0  # a batch that takes longer is a hung database
+STATEMENT_TIMEOUT_MS = 2500  # the same, as the server sees it
+LOCK_TIMEOUT_MS = 2000
+CONNECT_TIMEOUT_S = 3.0
+FIRST_SETUP_TIMEOUT_S = 60.0  # migrations included
+SETUP_TIMEOUT_S = 6.0  # of later connections: the migrations are there
+LOCK_PATIENCE_S = 2.0  # for an earlier session of ours to end
+# Every statement of ours looks a few rows up by their keys, and is planned once for all batches. A planner that has not
+# seen the tables grow takes any index for as good as the right one, and one such plan holds every gate up until the
+# server's own statistics come round a minute later: so we have them made early, when there is something to see.
+PLANNER = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+ANALYZE_AFTER = (30, 300, 3000)  # operations since the connection was made
+KNOWN_ROWS = 1000  # of grants in the server's statistics: then it needs no help
+ANALYZED = ("products, orders, order_lines, tickets, entitlements, credentials, passes, print_jobs, grants, holds, "
+            "grant_ends, abandoned_scans, passages, redemptions, counter_baselines")  # fmt: skip
+SYNCHRONOUS = ("on", "local", "remote_write", "remote_apply")
+
+log = structlog.get_logger(__name__)
+
+
+class TooSlow(Exception):
+    """The database did not carry out a batch in time."""
+
+
+class OtherWriter(Exception):
+    """Another session holds the site's writer lock."""
+
+
+SESSION_FAILURES = (*FAILURES, OtherWriter)
+
+
+class Backend(NamedTuple):
+    """The server's process behind a session; with its start, because process ids are used again."""
+
+    pid: int
+    start: datetime
+
+
+class Session(NamedTuple):
+    """A connection that may write, and what was found when it was made."""
+
+    connection: asyncpg.Connection
+    backend: Backend
+    zones: list[ZoneCount]
+    durable: bool
+    planner_knows: bool
+
+
+async def open_session(dsn: Dsn, setup: SiteSetup, site: Site, previous: Backend | None) -> Session:
+    """Connect, migrate, become the writer, write the site's setup down, and read where its books stand into `site`.
+
+    `previous` is our own last session, which may linger and is ended. Raises SESSION_FAILURES and MigrationError.
+    """
+    connection = await asyncpg.connect(
+        **dsn.asyncpg(),
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=None,  # the watchdogs of this module instead
+        server_settings={
+            "application_name": f"paifang ledger {setup.site}"[:60],
+            "idle_in_transaction_session_timeout": "30s",
+            "timezone": "UTC",
+            **PLANNER,
+        },
+    )
+    limit_s = FIRST_SETUP_TIMEOUT_S if previous is None else SETUP_TIMEOUT_S
+    watchdog = asyncio.get_running_loop().call_later(limit_s, connection.terminate)
+    try:
+        await migrate(connection)
+        await connection.execute(f"set statement_timeout = {STATEMENT_TIMEOUT_MS}")
+        await connection.execute(f"set lock_timeout = {LOCK_TIMEOUT_MS}")
+        await _become_writer(connection, setup.site, previous)
+        async with connection.transaction():
+            await _write_setup(connection, setup, site)
+        sql = load("setup")
+        site.ledger_seq = await connection.fetchval(sql["ledger_seq"], setup.site)
+        head = await connection.fetchrow(sql["audit_head"], setup.site)
+        site.audit = AuditHead(head["seq"], head["hash"]) if head else EMPTY_CHAIN
+        zones = [
+            ZoneCount(zone=row["zone"], inside=row["inside"], held=row["held"], limit=row["limit_people"])
+            for row in await connection.fetch(sql["zones"], setup.site)
+        ]
+        me = await connection.fetchrow(sql["me"])
+        assert me is not None
+        knows = await connection.fetchval(sql["planner_knows"], KNOWN_ROWS)
+        return Session(connection, Backend(me["pid"], me["backend_start"]), zones, await is_durable(connection), knows)
+    except BaseException:
+        connection.terminate()
+        raise
+    finally:
+        watchdog.cancel()
+
+
+async def _become_writer(connection: asyncpg.Connection, site: str, previous: Backend | None) -> None:
+    sql = load("setup")
+    until = time.monotonic() + LOCK_PATIENCE_S
+    while not await connection.fetchval(sql["lock"], site):
+        if time.monotonic() > until:
+            raise OtherWriter(f"another server writes the books of site {site}")
+        if previous is not None:  # only our own earlier session is ended, never another server's
+            await connection.execute(sql["terminate"], *previous)
+        await asyncio.sleep(0.05)
+
+
+async def _write_setup(connection: asyncpg.Connection, setup: SiteSetup, site: Site) -> None:
+    """Bring the tables in line with the site file."""
+    sql = load("setup")
+    await connection.execute(sql["upsert_site"], setup.site, setup.name, setup.timezone, site.day_start)
+    outside = ZoneSetup(zone="outside", name="outside", limit=None)
+    zones = [outside, *(zone for zone in setup.zones if zone.zone != outside.zone)]
+    columns = ([zone.zone for zone in zones], [zone.name for zone in zones], [zone.limit for zone in zones])
+    await connection.execute(sql["upsert_zones"], setup.site, *columns)
+    known = {row["product"]: row for row in await connection.fetch(sql["products"], setup.site)}
+    site.shop.offers.clear()
+    for product in setup.products:
+        fields = msgspec.structs.asdict(product)
+        row = known.get(product.product)
+        version = row["version"] if row else 0
+        if row is None or any(row[name] != value for name, value in fields.items()):
+            version += 1
+            values = [value for name, value in fields.items() if name != "product"]
+            await connection.execute(sql["insert_product"], setup.site, product.product, version, *values)
+        site.shop.offers[product.product] = Offer(product, version)
+
+
+async def carry_out(connection: asyncpg.Connection, site: Site, attempt: Attempt) -> Exception | None:
+    """One batch. Returns what went wrong with the database, if anything did; `TooSlow` if we cut it off."""
+    cut = False
+
+    def bite() -> None:
+        nonlocal cut
+        cut = True
+        connection.terminate()
+
+    watchdog = asyncio.get_running_loop().call_later(BATCH_TIMEOUT_S, bite)
+    try:
+        await transact(connection, site, attempt)
+    except FAILURES as exc:
+        return TooSlow(f"no answer within {BATCH_TIMEOUT_S:g} s") if cut else exc
+    finally:
+        watchdog.cancel()
+    return None
+
+
+async def sweep(connection: asyncpg.Connection, site: Site, attempt: Attempt) -> Exception | None:
+    """As `carry_out`, for a batch of one `Sweep`: most find nothing, and then write nothing."""
+    watchdog = asyncio.get_running_loop().call_later(BATCH_TIMEOUT_S, connection.terminate)
+    try:
+        found = await connection.fetchrow(load("gate")["expired_holds"], site.site, site.clock())
+    except FAILURES as exc:
+        return exc
+    finally:
+        watchdog.cancel()
+    return await carry_out(connection, site, attempt) if found else None
+
+
+async def outcome_of(connection: asyncpg.Connection, xid: str) -> str | None:
+    """What became of a transaction: `committed`, `aborted`, or None if the server no longer knows."""
+    outcome: str | None = await connection.fetchval(load("setup")["outcome"], xid, timeout=BATCH_TIMEOUT_S)
+    return outcome
+
+
+async def is_durable(connection: asyncpg.Connection) -> bool:
+    """Do the live settings keep the promise that what is acknowledged is on disk?"""
+    row = await connection.fetchrow(load("setup")["durability"], timeout=BATCH_TIMEOUT_S)
+    assert row is not None
+    return row["fsync"] == "on" and row["full_page_writes"] == "on" and row["synchronous_commit"] in SYNCHRONOUS
+
+
+async def analyze(connection: asyncpg.Connection) -> None:
+    """Have statistics made. Nothing is lost when it fails: if the connection is to blame, the next batch finds out."""
+    try:
+        await connection.execute(f"analyze {ANALYZED}", timeout=BATCH_TIMEOUT_S)
+    except FAILURES as exc:
+        log.info("no statistics", error=repr(exc))
+
+
+async def close(connection: asyncpg.Connection) -> None:
+    """End the session politely, or else at once."""
+    try:
+        await connection.close(timeout=1.0)
+    except FAILURES:
+        connection.terminate()
