@@ -55,6 +55,7 @@ from protocols.messages import (
     ReleaseAck,
     Restore,
     Scan,
+    Telemetry,
 )
 from storage.interfaces import CounterBaseline, LaneBooks, OpenCase, RefusedScan
 
@@ -70,6 +71,10 @@ RELEASED_STATES = frozenset({"released", "needs_rearm", "rearming"})
 PASSABLE = frozenset({Barrier.OPEN, Barrier.OPENING, Barrier.CLOSING})
 SENSED_OPEN = frozenset({Barrier.OPEN, Barrier.RELEASED})
 CASE_ALARMS = frozenset({AlarmKind.TAILGATE, AlarmKind.REVERSE, AlarmKind.INTRUSION, AlarmKind.FORCED})
+
+
+class BooksLate(Telemetry, frozen=True, kw_only=True):
+    """A lane's own timer: the books it asked for in an evacuation have not come."""
 
 
 class _Stay(Enum):
@@ -231,6 +236,7 @@ class BoardLane:
             self._finish(run, EndReason.EMERGENCY)
         self._enter("released", available=self._up, mode=LaneMode.EMERGENCY_RELEASED.value, passed=0, pax=0)
         self._acknowledge()
+        self._count_on()
         return _transition(await self._loop(m))
 
     async def _needs_rearm(self, m: Machine) -> State | None:
@@ -287,6 +293,10 @@ class BoardLane:
             case DeviceDown():
                 self._up, self._barrier = False, Barrier.UNKNOWN
                 self._face.show(available=False, barrier=Barrier.UNKNOWN.value)
+                if name == "released":
+                    self._acknowledge()  # whether it is open, nobody knows any more
+                if not self._resumed:
+                    self._books = None  # the gate may have died holding what the books say
                 return STAY if name in ("released", "needs_rearm", "rearming", "unavailable") else self._unavailable
             case GateAlarm(kind=kind):
                 self._on_alarm(kind)
@@ -300,6 +310,10 @@ class BoardLane:
                 return STAY
             case LaneBooks() as books:
                 self._on_books(books)
+                return STAY
+            case BooksLate():
+                if name in RELEASED_STATES:
+                    self._count_on()
                 return STAY
             case Failed(msg=failed):
                 return self._on_failed(failed)
@@ -483,23 +497,52 @@ class BoardLane:
         self._barrier = up.barrier
         self._face.show(barrier=up.barrier.value)
         if up.counters is not None:
-            if self._state == "recovering" and self._books is not None:
+            if self._state in RELEASED_STATES:
+                self._up_while_released(up.counters)
+            elif self._state == "recovering" and self._books is not None:
                 self._now, self._resumed = up.counters, True
             elif self._now is None or self._state in ("unavailable", "recovering"):
                 self._now = up.counters
-            elif self._state in RELEASED_STATES and self._now.epoch == up.counters.epoch:
-                for direction, value in ((Direction.ENTRY, up.counters.entries), (Direction.EXIT, up.counters.exits)):
-                    self._on_counted(direction, up.counters.epoch, value)
         match self._state:
             case "released":
                 self._gate.tell(GateRelease(), system=True)
                 self._face.show(available=True)
                 self._acknowledge()
                 return STAY
-            case "needs_rearm" | "rearming" | "recovering":
+            case "needs_rearm" | "rearming":
+                self._face.show(available=True)
+                return STAY
+            case "recovering":
                 return STAY
             case _:
                 return self._recovering  # the board was away: what happened meanwhile is in its counters
+
+    def _up_while_released(self, counters: Counters) -> None:
+        """In an evacuation a board counts on, whoever was away meanwhile: the board, this actor or the server."""
+        now = self._now
+        if not self._resumed or now is None:
+            self._now = counters
+            if self._books is None:
+                self._count_on()
+            else:
+                self._settle_released(self._books, counters)
+        elif now.epoch == counters.epoch:
+            for direction, value in ((Direction.ENTRY, counters.entries), (Direction.EXIT, counters.exits)):
+                self._on_counted(direction, counters.epoch, value)
+        else:  # it was reset: what it counts from here on is news
+            self._say(self._baseline(counters))
+            self._now = counters
+
+    def _count_on(self) -> None:
+        """Ask for the books when they are not known yet; people who flee are counted as soon as they are."""
+        if not self._resumed and self._now is not None:
+            self._books = None
+            offer(self._counter, AskBooks())
+            self._me.set_timer("books", SETTLE_S, BooksLate())
+
+    def _settle_released(self, books: LaneBooks, now: Counters) -> None:
+        self._resumed = True
+        self._settle_books(books, now)
 
     def _on_alarm(self, kind: AlarmKind) -> None:
         self._face.show(alarm=kind.value)
@@ -520,12 +563,16 @@ class BoardLane:
             offer(self._parts.books, case)
 
     def _on_books(self, books: LaneBooks) -> None:
-        if self._state != "recovering" or self._now is None:
+        released = self._state in RELEASED_STATES and not self._resumed
+        if not (self._state == "recovering" or released) or self._now is None:
             return
         self._books = books
         self._face.show(entries=books.entries_today, exits=books.exits_today)
         if books.epoch is None or books.entries is None or books.exits is None:
-            self._resumed = True  # nothing was ever booked here: the first counters are the baseline
+            # nothing was ever booked here: the first counters are the baseline
+            if released:
+                self._settle_released(books, self._now)
+            self._resumed = True
         else:
             offer(self._gate, GateResume(epoch=books.epoch, entries=books.entries, exits=books.exits))
 
@@ -565,16 +612,7 @@ class BoardLane:
     def _settle_books(self, books: LaneBooks, now: Counters) -> None:
         """Book what the board counted and the ledger does not know; end the grants that were open."""
         if books.epoch != now.epoch or books.entries is None or books.exits is None:
-            self._say(
-                CounterBaseline(
-                    lane=self._config.lane,
-                    device=self._config.device,
-                    epoch=now.epoch,
-                    entries=now.entries,
-                    exits=now.exits,
-                    at=time.time(),
-                )
-            )
+            self._say(self._baseline(now))
             for grant in books.open_grants:
                 if grant.counter_epoch is None or grant.counter_epoch != now.epoch:
                     continue  # its counters are gone: `unresolved`, a person settles it
@@ -595,6 +633,17 @@ class BoardLane:
             self._pass(Direction.ENTRY, now.epoch, value, PassageKind.UNATTENDED, None)
         for value in range(books.exits + 1, now.exits + 1):
             self._pass(Direction.EXIT, now.epoch, value, PassageKind.EXIT, None)
+
+    def _baseline(self, now: Counters) -> CounterBaseline:
+        config = self._config
+        return CounterBaseline(
+            lane=config.lane,
+            device=config.device,
+            epoch=now.epoch,
+            entries=now.entries,
+            exits=now.exits,
+            at=time.time(),
+        )
 
     def _finish(self, run: _Run, why: EndReason) -> None:
         if run.grant is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import trio
 
+from actors.counter import AskBooks
 from actors.gate import GateClose, GateOpen, GateRearm, GateRelease
-from actors.lane._board import REARM_S
+from actors.lane._board import REARM_S, SETTLE_S
 from actors.testing import EPOCH, BoardRig, board_lane, books, granted, heard, only, scan, settle
 from drivers.base import Barrier, BarrierChanged, DeviceDown, DeviceUp, PassageCounted
 from protocols.console import FeedEvent, LaneView
@@ -21,6 +22,7 @@ from protocols.messages import (
     ReleaseAck,
     Restore,
 )
+from storage.interfaces import CounterBaseline
 
 OPEN, CLOSED, RELEASED = Barrier.OPEN, Barrier.CLOSED, Barrier.RELEASED
 STATES = ["unavailable", "recovering", "idle", "deciding", "granted", "closing", "released", "needs_rearm", "rearming"]
@@ -247,3 +249,67 @@ async def test_what_passed_in_an_evacuation_is_not_booked_twice_afterwards(autoj
         await rig.move(CLOSED)
         await rig.recover(books(entries=0, exits=42))
         assert await rig.said() == [] and rig.state == "idle"
+
+
+async def test_a_released_board_that_is_not_heard_any_more_is_not_called_open(autojump_clock):
+    async with board_lane() as rig:
+        await rig.to("released")
+        await rig.device(DeviceDown(reason="unplugged"))
+        assert [(ack.barrier, ack.sensed_open) for ack in await acks(rig)] == [("unknown", False)]
+
+
+async def test_a_server_started_in_an_evacuation_compares_the_books_and_counts_at_once(autojump_clock):
+    async with board_lane() as rig:
+        rig.lane.tell(Release(incident=7), system=True)
+        rig.barrier, rig.entries, rig.exits = RELEASED, 5, 3
+        await rig.up()
+        assert only(await heard(rig.counter), AskBooks) == [AskBooks()]
+        rig.lane.tell(books(entries=5, exits=1))
+        await rig.up()
+        assert [(passed.seq, passed.kind) for passed in await rig.said()] == [
+            (2, PassageKind.EXIT),
+            (3, PassageKind.EXIT),
+        ]
+        await rig.person(Direction.EXIT)
+        assert [(passed.seq, passed.kind) for passed in await rig.said()] == [(4, PassageKind.EMERGENCY)]
+        assert rig.state == "released"
+
+
+async def test_books_that_do_not_come_in_an_evacuation_are_asked_for_again(autojump_clock):
+    async with board_lane() as rig:
+        rig.lane.tell(Release(incident=7), system=True)
+        rig.barrier = RELEASED
+        await rig.up()
+        await rig.forget()
+        await trio.sleep(SETTLE_S + 0.1)
+        assert only(await heard(rig.counter), AskBooks) == [AskBooks()]
+        rig.lane.tell(books(entries=None, exits=None, epoch=None))
+        assert [type(word) for word in await rig.said()] == [CounterBaseline], "nothing was ever booked here"
+        await rig.person(Direction.EXIT)
+        assert [passed.seq for passed in await rig.said()] == [1]
+
+
+async def test_a_board_that_is_reset_in_an_evacuation_counts_on_from_where_it_is(autojump_clock):
+    async with board_lane() as rig:
+        await rig.to("released")
+        await rig.person(Direction.EXIT, count=2)
+        await rig.said()
+        await rig.device(DeviceDown(reason="reset"))
+        rig.epoch, rig.entries, rig.exits, rig.barrier = "e2", 0, 0, CLOSED
+        await rig.up()
+        assert GateRelease() in await heard(rig.gate)
+        (baseline,) = await rig.said()
+        assert (type(baseline), baseline.epoch, baseline.exits) == (CounterBaseline, "e2", 0)
+        await rig.person(Direction.EXIT)
+        assert [(passed.boot, passed.seq, passed.kind) for passed in await rig.said()] == [
+            ("e2", 1, PassageKind.EMERGENCY)
+        ]
+
+
+async def test_a_board_that_comes_back_before_re_arming_is_shown_as_there(autojump_clock):
+    async with board_lane() as rig:
+        await rig.to("needs_rearm")
+        await rig.device(DeviceDown(reason="unplugged"))
+        assert not rig.actor._face.view.available
+        await rig.up()
+        assert rig.actor._face.view.available and rig.state == "needs_rearm"
