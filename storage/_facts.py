@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from protocols.messages import EndReason, Granted, GrantState
 from storage.interfaces import RightFacts, ZoneCount
 
+CLOCK_STEP_S = 1.0  # a clock may be set back by so much without anybody doubting what it said before
+
 
 @dataclass(slots=True)
 class Zone:
@@ -117,13 +119,19 @@ class Grant:
 
     def state(self, now: float) -> GrantState:
         if self.open:
-            return GrantState.OPEN if now <= self.granted_at + self.ttl_s else GrantState.UNRESOLVED
+            return GrantState.OPEN if self.left_s(now) > 0 else GrantState.UNRESOLVED
         if self.passed >= self.pax:
             return GrantState.COMMITTED
         if self.passed:
             return GrantState.PARTLY
         gone = (EndReason.TIMEOUT, EndReason.RECOVERED, EndReason.COMPLETE)
         return GrantState.EXPIRED if self.why in gone else GrantState.CANCELLED
+
+    def left_s(self, now: float) -> float:
+        """How long it may still be opened for; not at all once the clock was set back, for then nobody knows."""
+        if now < self.granted_at - CLOCK_STEP_S:
+            return 0.0
+        return max(0.0, min(self.ttl_s, self.granted_at + self.ttl_s - now))
 
     def answer(self, nonce: str, now: float) -> Granted:
         return Granted(
@@ -132,7 +140,7 @@ class Grant:
             ticket=self.ticket,
             pax=self.pax,
             passed=self.passed,
-            ttl_s=max(0.0, min(self.ttl_s, self.granted_at + self.ttl_s - now)),
+            ttl_s=self.left_s(now),
             state=self.state(now),
             fresh=self.fresh,
             product_class=self.product_class,
