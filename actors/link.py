@@ -156,19 +156,18 @@ class LinkActor:
         return link.SafetyState(release=self._release)
 
     def _stranger(self, device: str) -> None:
-        self._unknown[device] = self._unknown.get(device, 0) + 1
-        if len(self._unknown) > UNKNOWN_SHOWN_MAX:
-            self._unknown.pop(next(iter(self._unknown)))
-        self._hub.tell(
-            DeviceView(
-                device=device,
-                kind="link",
-                lane="",
-                availability="unavailable",
-                detail="unknown device, refused",
-                bad_frames=self._unknown.get(device, 1),
+        if device in self._unknown or len(self._unknown) < UNKNOWN_SHOWN_MAX:
+            self._unknown[device] = self._unknown.get(device, 0) + 1
+            self._hub.tell(
+                DeviceView(
+                    device=device,
+                    kind="link",
+                    lane="",
+                    availability="unavailable",
+                    detail="unknown device, refused",
+                    bad_frames=self._unknown[device],
+                )
             )
-        )
         now = trio.current_time()
         if now - self._unknown_told_at >= UNKNOWN_EVERY_S:
             self._unknown_told_at = now
