@@ -219,16 +219,14 @@ def inspect(site: Path, data: Path, url: str, user: str, watch: bool, as_json: b
 
 
 @main.command()
-@click.argument("name", type=click.Choice(["runtime", "face"]))
+@click.argument("name", type=click.Choice(["runtime", "admission", "face"]))
 @click.option("--quick", is_flag=True, help="Seconds instead of a minute, and less exact.")
 @_JSON
 def bench(name: str, quick: bool, as_json: bool) -> None:
     """Measure, beside a floor in the same run: figures in their units, and ratios that travel between machines."""
-    if name == "runtime":
-        from bench.runtime import run as measure
-    else:
-        from bench.face import run as measure
-    _show(measure(quick=quick), as_json)
+    from importlib import import_module
+
+    _show(import_module(f"bench.{name}").run(quick=quick), as_json)
 
 
 # --- keeping ------------------------------------------------------------------------------------------------------
