@@ -15,7 +15,7 @@ from pathlib import Path
 
 from actors.accounts import ROLES, User, UsersUnreadable, hash_password
 
-NAME_PATTERN = re.compile(r"^[a-z0-9][a-z0-9_.-]{0,39}$")
+NAME_PATTERN = re.compile(r"^[a-z0-9][a-z0-9_.-]{0,39}\Z")
 PASSWORD_CHARACTERS_MIN = 8
 PASSWORD_CHARACTERS_MAX = 256
 
@@ -45,7 +45,7 @@ def load_users(data: Path) -> Mapping[str, User]:
         if not isinstance(entry, dict) or not isinstance(entry.get("password_hash"), str):
             raise UsersError(f"{path}: [{name}] needs role and password_hash; use `paifang users add {name}`")
         role = entry.get("role")
-        if role not in ROLES:
+        if not isinstance(role, str) or role not in ROLES:
             raise UsersError(f"{path}: [{name}] role {role!r} is not one of {', '.join(sorted(ROLES))}")
         users[name] = User(name=name, role=role, password_hash=entry["password_hash"])
     return users
@@ -82,11 +82,15 @@ def write_users(data: Path, users: Mapping[str, User]) -> None:
     try:
         data.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=data, prefix=".users-")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.writelines(lines)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except OSError:
+            Path(temporary).unlink(missing_ok=True)
+            raise
         folder = os.open(data, os.O_RDONLY)
         try:
             os.fsync(folder)
