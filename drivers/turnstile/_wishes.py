@@ -17,7 +17,7 @@ RELEASE_REPEAT_S = 0.25  # a hold is sent again this often until the board is se
 RELEASE_KEEP_S = 1.0  # and this often while it is open for another reason, which may end
 CLOSE_REPEAT_S = 0.4
 CLOSE_TRY_S = 5.0  # a barrier that does not close in this time is reported as what it is: open
-REARM_TRY_S = 30.0  # the fire contact may keep a board open; then it has to be re-armed again
+REARM_TRY_S = 10.0  # the fire contact, or a pulled cable, may keep a board open; then it has to be re-armed again
 OPEN_MARGIN_S = 0.03  # an open with less time than this left would not be on the wire in time
 OPEN_REPEAT_S = 0.4  # a board needs some time to begin to move
 OPEN_CONFIRM_S = 1.0  # an open that shows neither in state nor in counters after this time was not carried out
@@ -129,6 +129,8 @@ class Wishes:
         if self._open is not None:
             self.refused = "open ended: the board is not heard"
         self._open = None
+        if self._closing is not None and not self._closing.rearm:
+            self._closing = None  # somebody else may have released it when we hear it again
         self._state = None
         self._hold_at, self._holds = None, []
         self._residual = dict.fromkeys(BOTH, True)
@@ -211,6 +213,12 @@ class Wishes:
         return Order(_HOLD[first])
 
     def _due_close(self, closing: _Closing, now: float) -> Order | None:
+        if closing.sent_at is None:
+            if now >= closing.until or (self._state in HELD_STATES and not closing.rearm):
+                self._closing = None  # too late, or held open by somebody else meanwhile: only a re-arm ends that
+                return None
+            if self._state is None and not closing.rearm:
+                return None  # learn first
         if not closing.left:
             assert closing.sent_at is not None
             if now - closing.sent_at < CLOSE_REPEAT_S:

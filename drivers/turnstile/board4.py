@@ -38,6 +38,7 @@ from protocols.messages import Direction
 REPLY_WAIT_S = 0.1  # 33 ms of wire at 9600 baud, the board's turn-round, a USB adapter's 16 ms, and as much again
 WRITE_DEADLINE_S = 0.3  # sixteen bytes take 17 ms
 REOPEN_AFTER_S = 10.0  # a silent line is closed and opened again: that has woken USB adapters
+NEWS_S = 0.5  # a status that is older says nothing about now: five polls
 ALARM_OVER_S = 1.0  # an alarm that was away for this long is a new one when it comes back
 READ_BYTES = 1024
 FLOOD_PAUSE_S = 0.02  # after a full read: 51 kB/s, more than any line carries and little work
@@ -160,7 +161,7 @@ class Board4Gate:
             self._check_silence(now)
             if self._announce and self._status is not None:
                 self._say_up(self._status)
-            if (order := self._wishes.due(now)) is not None:
+            if (order := self._due(now)) is not None:
                 await self._send_order(line, order)
                 await self._hear_answer(line, framer)
             elif now >= next_poll:
@@ -169,6 +170,16 @@ class Board4Gate:
                 await self._hear_answer(line, framer)
             else:
                 await self._rest(line, framer, next_poll - now)
+
+    def _due(self, now: float) -> Order | None:
+        """What to send; only a release is sent on old news.
+
+        A server that was stopped for a while would otherwise open for somebody, or shut the barrier in an evacuation
+        that it slept through, before it has looked.
+        """
+        if now - self._believed_at > NEWS_S and not self._wishes.released:
+            return None
+        return self._wishes.due(now)
 
     def _check_silence(self, now: float) -> None:
         silent_s = now - self._believed_at
@@ -192,8 +203,11 @@ class Board4Gate:
 
     async def _hear(self, line: SerialLine, framer: Board4Framer) -> bool:
         """Read once; True when a status of our board was among it."""
+        since = trio.current_time()
         data = await line.receive_some(READ_BYTES)
         self._meter.heard(len(data))
+        if trio.current_time() - since > NEWS_S:  # no wait is that long: we were stopped, and this is from before
+            return False
         bad_before, answered = framer.bad_frames, False
         for frame in framer.feed(data):
             try:

@@ -487,3 +487,34 @@ def test_nobody_is_lost_or_doubled(steps: list[tuple[int, int]], start: int) -> 
         entries, exits = entries + more_entries, exits + more_exits
         assert made.read(entries % COUNTER_MODULUS, exits % COUNTER_MODULUS) == Step(more_entries, more_exits)
     assert made.counts == Counters("0", entries, exits)
+
+
+# --- old news ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_closing_waits_until_the_board_is_heard_and_ends_when_it_is_held_by_then() -> None:
+    made = wishes()
+    made.lost()
+    made.close(0.0)
+    assert made.due(0.1) is None
+    made.observe(State.OPEN_MANUAL, NOBODY, 0.2)
+    assert made.due(0.2) is None
+    made.observe(State.OPEN_ENTRY, NOBODY, 0.3)
+    assert made.due(0.3) is None, "it is gone, not put off"
+
+
+def test_a_closing_of_before_the_board_was_lost_is_not_carried_out() -> None:
+    made = wishes()
+    made.observe(State.OPEN_ENTRY, NOBODY, 0.0)
+    made.close(0.0)
+    made.lost()
+    made.observe(State.OPEN_ENTRY, NOBODY, 1.0)
+    assert made.due(1.0) is None
+
+
+def test_a_re_arming_that_could_not_be_sent_in_time_is_not_sent_late() -> None:
+    made = wishes()
+    made.rearm(0.0)
+    made.lost()
+    made.observe(State.OPEN_IDLE, NOBODY, REARM_TRY_S)
+    assert made.due(REARM_TRY_S) is None
