@@ -149,7 +149,7 @@ def evacuate(site: Path, data: Path, timeout_s: float, drill: bool, as_json: boo
     sitefile = _load(site)
     report = _run(go)
     _show(msgspec.to_builtins(report), as_json)
-    sys.exit(0 if all(lane.sensed_open for lane in report.lanes) else EXIT_WRONG)
+    sys.exit(report.exit_code)
 
 
 # --- looking ------------------------------------------------------------------------------------------------------

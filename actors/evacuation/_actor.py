@@ -29,7 +29,6 @@ from storage.interfaces import IncidentNote, LedgerRefused
 
 REPEAT_S = 1.0  # a lane without a sensed open barrier is told again this often
 WATCH_S = 0.25  # how soon a latch written by `paifang evacuate` is noticed
-ACKNOWLEDGE_MS_MAX = 2000.0  # later than this, a lane is red on the console
 LATCH_RETRY_S = 1.0
 NOTES_MAX = 1000  # lines of the record that wait for the ledger; the oldest go first
 NOTE_RETRY_S = 1.0

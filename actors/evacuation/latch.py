@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -87,11 +86,6 @@ def write_latch(path: Path, latch: Latch) -> Latch:
     except OSError as exc:
         raise LatchError(f"{path}: cannot be written ({exc.strerror}); free space or fix its permissions") from exc
     return written
-
-
-def update_latch(path: Path, change: Callable[[Latch], Latch]) -> Latch:
-    """Read, change, write."""
-    return write_latch(path, change(read_latch(path)))
 
 
 def _pwrite_all(descriptor: int, data: bytes, start: int) -> None:

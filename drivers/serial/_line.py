@@ -115,10 +115,6 @@ class SerialLine:
         while (pending := self._pending_output()) > 0:  # noqa: ASYNC110  no tty says when its queue is empty
             await trio.sleep(max(DRAIN_STEP_S, pending * BITS_PER_BYTE / self.baud))
 
-    def discard_input(self) -> None:
-        """Throw away what came before now."""
-        _flush(self._open_fd(), termios.TCIFLUSH)
-
     def discard_output(self) -> None:
         """Throw away what was written and is not yet on the wire."""
         _flush(self._open_fd(), termios.TCOFLUSH)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from actors.evacuation import Latch, LatchError, read_latch, write_latch
-from actors.evacuation.latch import SLOT_BYTES, prepare_latch, update_latch
+from actors.evacuation.latch import SLOT_BYTES, prepare_latch
 
 FIRST = Latch(state="normal", incident=1)
 SECOND = Latch(state="released", incident=2, by="ann", at=5.0)
@@ -145,9 +145,3 @@ def test_a_latch_too_long_for_its_slot_keeps_what_counts(path):
     written = write_latch(path, Latch(state="released", incident=7, by="x" * 20_000, pending=lanes))
     latch = read_latch(path)
     assert (latch.state, latch.incident, latch.sequence) == ("released", 7, written.sequence)
-
-
-def test_an_update_reads_first(path):
-    write_latch(path, SECOND)
-    update_latch(path, lambda latch: Latch(state="normal", incident=latch.incident))
-    assert (read_latch(path).state, read_latch(path).incident) == ("normal", 2)
