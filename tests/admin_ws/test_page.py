@@ -16,10 +16,12 @@ import msgspec
 import pytest
 import trio
 
+from admin_ws.channel import Route
 from admin_ws.pages import STATIC_FOLDER
 from admin_ws.screenshots import CHROMIUM, browser_page, log_in
 from admin_ws.testing import StubSite
-from core import Stop
+from core import Address, Child, Restart, Stop, Supervisor, inspect_tree
+from core.testing import running
 from protocols import console as c
 
 pytestmark = pytest.mark.browser
@@ -450,3 +452,51 @@ async def test_a_session_that_is_over_shows_the_log_in_and_keeps_the_evacuation_
     async with StubSite(lanes=2).open() as site:
         await in_browser(script)
         assert [trigger.by for trigger in triggers(site)] == ["anna"]
+
+
+class _Tree:
+    """An actor that answers `site.inspect` with the live tree of a small supervisor, in which one child has failed."""
+
+    def __init__(self) -> None:
+        self.address = Address("desk")
+        self.broken = Address("gate/n1")
+        self.tree = Supervisor(
+            "site",
+            [Child(self.address, self.main), Child(self.broken, self.fail, restart=Restart.TEMPORARY)],
+        )
+
+    async def main(self, me: Address) -> None:
+        while not isinstance((envelope := await me.receive()).msg, Stop):
+            envelope.reply(inspect_tree(self.tree))
+
+    async def fail(self, me: Address) -> None:
+        raise RuntimeError("the motor does not turn")
+
+
+async def test_a_technician_sees_the_live_tree_of_actors_and_a_cashier_does_not() -> None:
+    tree = _Tree()
+    route = Route(
+        method="site.inspect", params=c.GetTree, address=tree.address, permission="lane.set_mode", timeout_s=2.0
+    )
+
+    async with running(tree.tree), StubSite(more_routes=[route]).open() as site:
+
+        def technician(page: Any) -> None:
+            enter(page, site)
+            page.get_by_role("button", name="System").click()
+            row = page.locator("[data-actor=desk]")
+            row.wait_for()
+            page.locator("[data-actor=desk] td:nth-child(5)", has_text="0.").wait_for()  # a rate, at the second look
+            broken = page.locator("[data-actor='gate/n1']").inner_text()
+            assert "DOWN" in broken and "the motor does not turn" in broken
+            assert page.locator("[data-actor=site]").count() == 1
+            page.get_by_role("button", name="Overview").click()
+            page.locator("[data-testid=actors]").wait_for(state="detached")
+
+        def cashier(page: Any) -> None:
+            enter(page, site, "chen")
+            page.get_by_role("button", name="Sales window").wait_for()
+            assert page.get_by_role("button", name="System").count() == 0
+
+        await in_browser(technician)
+        await in_browser(cashier)

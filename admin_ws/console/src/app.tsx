@@ -12,6 +12,7 @@ import { Login } from "./login";
 import { connection } from "./rpc";
 import { Sales } from "./sales";
 import { ageMs, may, released, session, sessionOver, siteName, stale, subscribed, view, type View } from "./store";
+import { System } from "./system";
 import { theme } from "./theme";
 import { TopBar } from "./topbar";
 import { Zones } from "./zones";
@@ -28,10 +29,13 @@ export function App(): JSX.Element {
   if (session.value === null) return <Login />;
   const seesSite = may("site.subscribe");
   const sells = may("sales.sell");
-  const shown: View = !seesSite || (sells && view.value === "sales") ? "sales" : "overview";
+  const inspects = may("site.inspect");
+  const choices: View[] = [...(seesSite ? (["overview"] as const) : []), ...(sells ? (["sales"] as const) : [])];
+  if (inspects) choices.push("system");
+  const shown: View = choices.includes(view.value) ? view.value : seesSite ? "overview" : "sales";
   return (
     <div class={`page ${stale.value && seesSite ? "is-stale" : ""} ${released.value ? "is-released" : ""}`}>
-      <TopBar shown={shown} choices={[...(seesSite ? (["overview"] as const) : []), ...(sells ? (["sales"] as const) : [])]} />
+      <TopBar shown={shown} choices={choices} />
       <EvacuationBanner />
       {stale.value && seesSite && <StaleBanner />}
       <div class="body">
@@ -40,6 +44,8 @@ export function App(): JSX.Element {
             <Login again />
           ) : shown === "sales" ? (
             <Sales />
+          ) : shown === "system" ? (
+            <System />
           ) : (
             <>
               <Zones />

@@ -22,6 +22,7 @@ const texts = {
   // frame
   overview: ["总览", "Overview"],
   sales: ["售票窗口", "Sales window"],
+  system: ["系统", "System"],
   live: ["实时", "Live"],
   stale: ["数据过期", "Stale"],
   offline: ["连接中断", "Offline"],
@@ -102,6 +103,16 @@ const texts = {
   devices: ["设备", "Devices"],
   allDevices: ["{n} 台设备全部正常", "All {n} devices available"],
   someDevices: ["{bad} / {n} 台设备异常", "{bad} of {n} devices not available"],
+  // system
+  actor: ["组件", "Actor"],
+  mailbox: ["待处理", "Mailbox"],
+  oldest: ["最久等待", "Oldest"],
+  rate: ["每秒", "Per second"],
+  handled: ["已处理", "Handled"],
+  deadLetters: ["未处理", "Dead letters"],
+  restarts: ["重启", "Restarts"],
+  lastError: ["最近错误", "Last error"],
+  down: ["停止", "DOWN"],
   // evacuation
   evacuate: ["紧急疏散", "EVACUATE"],
   evacuateHint: ["按住 0.8 秒，开启全部通道", "Hold 0.8 s to open every lane"],

@@ -1,6 +1,7 @@
 // The console channel from the page's side: JSON-RPC 2.0 over one WebSocket, which comes back by itself.
 
 import { signal } from "@preact/signals";
+import type { Actor } from "./system";
 import type { Done, Delta, Login, Resume, Session, Snapshot } from "./types";
 import type {
   GetPrintJobsParams,
@@ -35,6 +36,7 @@ export interface Methods {
   "sales.products": [ListProductsParams, Products];
   "sales.sell": [SellParams, Sold];
   "sales.print_jobs": [GetPrintJobsParams, PrintJobs];
+  "site.inspect": [Record<string, never>, Actor];
 }
 export type Method = keyof Methods;
 
