@@ -190,8 +190,9 @@ class Evacuation:
         if latch.state == "released":
             if latch.drill and not drill:  # a drill becomes real by one action; a real one never becomes a drill
                 self._latch = msgspec.structs.replace(latch, drill=False)
-                self._note("became_real", "", by, reason)
             self._send_release()
+            if latch.drill and not drill:
+                self._note("became_real", "", by, reason)
         else:
             self._latch = Latch(
                 sequence=latch.sequence, state="released", incident=new_id(), drill=drill, by=by, at=time.time()
@@ -255,19 +256,20 @@ class Evacuation:
         if latch.state == "released" or adopt.lane not in self._lanes:
             return
         newer = latch.incident is None or adopt.incident > latch.incident
-        if newer and self._proven(adopt):
-            self._take_over(adopt.incident, drill=False, by=f"lane {adopt.lane}")
+        if newer and (release := self._proven(adopt)) is not None:
+            self._take_over(adopt.incident, drill=release.drill, by=f"lane {adopt.lane}")
             return
         if adopt.incident != latch.incident:
             self._doubt(adopt)
         self._lanes[adopt.lane].tell(Restore(incident=adopt.incident), system=True)
 
-    def _proven(self, adopt: AdoptRelease) -> bool:
+    def _proven(self, adopt: AdoptRelease) -> link.Release | None:
+        """The genuine release that the lane shows, or None."""
         try:
             release = link.decode_release(adopt.proof)
         except LinkError:
-            return False
-        return release.incident == adopt.incident and self._verify(release)
+            return None
+        return release if release.incident == adopt.incident and self._verify(release) else None
 
     def _doubt(self, adopt: AdoptRelease) -> None:
         claim = (adopt.lane, adopt.incident)

@@ -67,6 +67,7 @@ POSTPONE_SCAN_MAX = 1  # the next visitor may scan while the barrier is still mo
 
 REARM_S = 10.0  # a board that is not sensed closed this long after re-arming still needs it
 
+WORKING_STATES = frozenset({"idle", "deciding", "granted", "closing"})
 RELEASED_STATES = frozenset({"released", "needs_rearm", "rearming"})
 PASSABLE = frozenset({Barrier.OPEN, Barrier.OPENING, Barrier.CLOSING})
 SENSED_OPEN = frozenset({Barrier.OPEN, Barrier.RELEASED})
@@ -117,6 +118,7 @@ class BoardLane:
         self._scan: Scan | None = None
         self._over: collections.deque[int] = collections.deque(maxlen=OVER_MAX)  # grants that were said to be over
         self._incident: int | None = None
+        self._held_locally = False  # released by somebody at the board, and by no evacuation that is known here
         self._tailgate_at = -math.inf
         self._ttl_s = config.grant_ttl_s
         self._state = "starting"
@@ -156,7 +158,7 @@ class BoardLane:
                 self._interrupt(following)
                 return _transition(following)
         self._settle_books(*settled)
-        return self._needs_rearm if self._barrier is Barrier.RELEASED else self._idle
+        return self._held_open if self._barrier is Barrier.RELEASED else self._idle
 
     def _may_settle(self) -> tuple[LaneBooks, Counters] | None:
         """Books and counters, once both are known and nobody can be on the way through on an old grant."""
@@ -238,6 +240,14 @@ class BoardLane:
         self._acknowledge()
         self._count_on()
         return _transition(await self._loop(m))
+
+    async def _held_open(self, m: Machine) -> State | None:
+        """Released at the board itself: fire contact, button, or `paifang evacuate`. Nobody's ticket is used up."""
+        run, self._run_ = self._run_, None
+        if run is not None:
+            self._finish(run, EndReason.EMERGENCY)
+        self._held_locally = True
+        return self._needs_rearm
 
     async def _needs_rearm(self, m: Machine) -> State | None:
         """After the evacuation, still open: a person has to see that nobody stands in the barrier."""
@@ -339,6 +349,7 @@ class BoardLane:
     def _on_release(self, release: Release) -> Next:
         self._gate.tell(GateRelease(), system=True)
         self._incident = release.incident
+        self._held_locally = False
         if self._state == "released":
             self._acknowledge()
             return STAY
@@ -481,11 +492,15 @@ class BoardLane:
                 following = step if step is not STAY else following
         name, run = self._state, self._run_
         if name in RELEASED_STATES:
+            if name == "needs_rearm" and self._held_locally and changed.barrier is Barrier.CLOSED:
+                return self._recovering  # and ended at the board itself
             if name == "released":
                 self._acknowledge()
                 if changed.barrier not in SENSED_OPEN | PASSABLE:
                     self._gate.tell(GateRelease(), system=True)
             return STAY
+        if changed.barrier is Barrier.RELEASED and name in WORKING_STATES:
+            return self._held_open
         if run is not None and changed.barrier in PASSABLE:
             run.opened = True
         if run is not None and name == "granted" and changed.barrier is Barrier.CLOSED and run.opened:
@@ -509,6 +524,8 @@ class BoardLane:
                 self._face.show(available=True)
                 self._acknowledge()
                 return STAY
+            case "needs_rearm" if self._held_locally and up.barrier is Barrier.CLOSED:
+                return self._recovering
             case "needs_rearm" | "rearming":
                 self._face.show(available=True)
                 return STAY

@@ -313,3 +313,39 @@ async def test_a_board_that_comes_back_before_re_arming_is_shown_as_there(autoju
         assert not rig.actor._face.view.available
         await rig.up()
         assert rig.actor._face.view.available and rig.state == "needs_rearm"
+
+
+@pytest.mark.parametrize(("state", "ends"), [("idle", []), ("granted", [(1, 0)]), ("closing", [(1, 1)])])
+async def test_a_board_released_at_the_board_itself_uses_up_no_ticket_and_ends_there_too(autojump_clock, state, ends):
+    async with board_lane() as rig:
+        await rig.to(state)
+        await rig.move(RELEASED)
+        assert rig.state == "needs_rearm"
+        assert [(ended.grant, ended.passed) for ended in await rig.said()] == ends
+        rig.lane.tell(scan("n9"))
+        await rig.person(Direction.EXIT)
+        await rig.person()
+        assert [passed.kind for passed in await rig.said()] == [PassageKind.EMERGENCY] * 2
+        assert await heard(rig.admission) == [] and only(await heard(rig.gate), GateClose, GateRearm, GateOpen) == []
+        await rig.move(Barrier.CLOSING, CLOSED)
+        await rig.recover()
+        assert rig.state == "idle"
+
+
+async def test_a_visitor_who_waits_when_the_board_is_released_is_not_charged(autojump_clock):
+    async with board_lane() as rig:
+        await rig.to("deciding")
+        await rig.move(RELEASED)
+        rig.lane.tell(granted("first"))
+        assert [(ended.grant, ended.nonce, ended.why) for ended in await rig.said()] == [
+            (None, "first", EndReason.NEVER_OPENED),
+            (1, "first", EndReason.NEVER_OPENED),
+        ]
+
+
+async def test_after_an_evacuation_a_barrier_that_falls_shut_is_not_taken_for_re_armed(autojump_clock):
+    async with board_lane() as rig:
+        await rig.to("needs_rearm")
+        await rig.move(CLOSED)
+        await rig.up()
+        assert rig.state == "needs_rearm"
