@@ -9,6 +9,7 @@ import asyncpg
 
 from storage._sales import booked_ticket
 from storage.interfaces import (
+    Explain,
     LaneBooks,
     LaneLedger,
     ListPrintJobs,
@@ -16,12 +17,15 @@ from storage.interfaces import (
     PassTemplate,
     PrintJobRow,
     PrintJobRows,
+    RightFacts,
+    ScanBooks,
     Template,
+    ZoneFacts,
 )
 from storage.queries import load
 
-Question = LaneLedger | PassTemplate | ListPrintJobs
-QUESTIONS = (LaneLedger, PassTemplate, ListPrintJobs)
+Question = LaneLedger | PassTemplate | ListPrintJobs | Explain
+QUESTIONS = (LaneLedger, PassTemplate, ListPrintJobs, Explain)
 
 
 def business_day_start(now: float, timezone: ZoneInfo, start: time) -> float:
@@ -33,7 +37,7 @@ def business_day_start(now: float, timezone: ZoneInfo, start: time) -> float:
 
 async def answer(
     connection: asyncpg.Connection, site: str, question: Question, day_start: float
-) -> LaneBooks | Template | PrintJobRows:
+) -> LaneBooks | Template | PrintJobRows | ScanBooks:
     """Answer one question."""
     sql = load("questions")
     if isinstance(question, LaneLedger):
@@ -77,6 +81,8 @@ async def answer(
             template_enc=row["template_enc"],
             algorithm=row["algorithm"],
         )
+    if isinstance(question, Explain):
+        return await _explain(connection, site, question, sql)
     jobs = await connection.fetch(sql["print_jobs"], site, question.order)
     tickets = await connection.fetch(
         sql["tickets_by_id"], site, sorted({row["ticket"] for row in jobs}), question.order
@@ -93,4 +99,15 @@ async def answer(
             for row in jobs
         ],
         tickets=[booked_ticket(row) for row in tickets],
+    )
+
+
+async def _explain(
+    connection: asyncpg.Connection, site: str, question: Explain, sql: dict[str, str]
+) -> ScanBooks:
+    rights = await connection.fetch(sql["rights_of"], site, str(question.kind), question.credential_hash)
+    zone = await connection.fetchrow(sql["zone_now"], site, question.to_zone)
+    return ScanBooks(
+        rights=[RightFacts(**row) for row in rights],
+        zone=None if zone is None else ZoneFacts(**zone),
     )

@@ -365,6 +365,24 @@ class Template(Base, frozen=True, kw_only=True):
     algorithm: str
 
 
+class Explain(Base, frozen=True, kw_only=True):
+    """Ask: the facts that a scan of this credential into this zone would be decided on. Answered with `ScanBooks`.
+
+    Reads only: no scan is logged and nothing is locked.  `credential_hash` as in `GrantOp`.
+    """
+
+    kind: CredentialKind
+    credential_hash: bytes
+    to_zone: str
+
+
+class ScanBooks(Base, frozen=True, kw_only=True):
+    """Every right of the credential, in the order of their ids; none when it is unknown. `zone` None: no such zone."""
+
+    rights: list[RightFacts]
+    zone: ZoneFacts | None
+
+
 class ListPrintJobs(Base, frozen=True, kw_only=True):
     """Ask: the print jobs of an order (or, with order None, all unfinished ones). Answered with `PrintJobRows`."""
 

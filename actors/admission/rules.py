@@ -1,6 +1,7 @@
 """The decision: may this credential pass here, now, and for how many people?
 
-One pure function, used unchanged by the server (inside the ledger's transaction) and by a lane controller on its own.
+One pure function, used unchanged by the server (inside the ledger's transaction) and by a lane controller on its own;
+`explain` walks the same checks to say why.
 The order of checks is the domain model's: legality, state, validity, zone, uses, holder's factor, gap, capacity.  Of
 several rights of one credential the one that got furthest along this order is the one whose refusal is shown, because
 it says best what would make the visitor pass.
@@ -8,8 +9,11 @@ it says best what would make the visitor pass.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from storage.interfaces import Permit, Refusal, RightFacts, ScanFacts, ZoneFacts
 
+NO_LIMIT = 1_000_000_000  # room of a zone without a limit, people
 TICKET_STATES = {
     "on_hold": "held",
     "blocked": "blocked",
@@ -37,24 +41,14 @@ def decide(rights: list[RightFacts], zone: ZoneFacts, scan: ScanFacts) -> Permit
     """
     if not rights:
         return Refusal(code="unknown_code")
-    usable: list[tuple[int, float, RightFacts]] = []
-    best: tuple[int, Refusal] | None = None
-    for right in rights:
-        step, refusal = _judge(right, scan)
-        if refusal is None:
-            usable.append((_places(right), right.valid_to, right))
-        elif best is None or step > best[0]:
-            best = (step, refusal)
-    if not usable:
-        assert best is not None
-        return best[1]
-    usable.sort(key=lambda item: item[:2])
-    places, _, right = usable[0]
-    pax = min(places, scan.max_pax, scan.pax or places)
-    room = _room(zone)
+    right, refusal = choose(rights, scan)
+    if refusal is not None:
+        return refusal
+    room = room_in(zone)
     if room <= 0:
         return Refusal(code="capacity_hold")
-    pax = min(pax, room)
+    places = places_left(right)
+    pax = min(places, scan.max_pax, scan.pax or places, room)
     return Permit(
         entitlement=right.entitlement,
         ticket=right.ticket,
@@ -64,41 +58,101 @@ def decide(rights: list[RightFacts], zone: ZoneFacts, scan: ScanFacts) -> Permit
     )
 
 
-def _judge(right: RightFacts, scan: ScanFacts) -> tuple[int, Refusal | None]:
-    """How far along the checks this right gets, and what stopped it."""
+def choose(rights: list[RightFacts], scan: ScanFacts) -> tuple[RightFacts, Refusal | None]:
+    """The right that is used or, if none can be, the one whose refusal is shown. There must be one at least."""
+    usable: list[RightFacts] = []
+    furthest, best = -1, None
+    for right in rights:
+        stopped = first_refusal(right, scan)
+        if stopped is None:
+            usable.append(right)
+        elif stopped[0] > furthest:
+            furthest, best = stopped[0], (right, stopped[1])
+    if usable:
+        return min(usable, key=lambda right: (places_left(right), right.valid_to)), None
+    assert best is not None
+    return best
+
+
+def first_refusal(right: RightFacts, scan: ScanFacts) -> tuple[int, Refusal] | None:
+    """Which of `CHECKS` stops this right first, and how; None if it may be used."""
+    for step, (_, check) in enumerate(CHECKS):
+        refusal = check(right, scan)
+        if refusal is not None:
+            return step, refusal
+    return None
+
+
+def _credential(right: RightFacts, scan: ScanFacts) -> Refusal | None:
     if right.credential_state != "active":
-        return 1, Refusal(code=CREDENTIAL_STATES.get(right.credential_state, "blocked"))
+        return Refusal(code=CREDENTIAL_STATES.get(right.credential_state, "blocked"))
+    return None
+
+
+def _ticket(right: RightFacts, scan: ScanFacts) -> Refusal | None:
     if right.ticket_state != "active":
-        return 2, Refusal(code=TICKET_STATES.get(right.ticket_state, "blocked"))
+        return Refusal(code=TICKET_STATES.get(right.ticket_state, "blocked"))
+    return None
+
+
+def _validity(right: RightFacts, scan: ScanFacts) -> Refusal | None:
     if scan.now < right.valid_from:
-        return 3, Refusal(code="not_yet_valid", valid_from=right.valid_from)
+        return Refusal(code="not_yet_valid", valid_from=right.valid_from)
     if scan.now >= right.valid_to:
-        return 3, Refusal(code="expired")
+        return Refusal(code="expired")
+    return None
+
+
+def _zone(right: RightFacts, scan: ScanFacts) -> Refusal | None:
     if right.zone != scan.to_zone:
-        return 4, Refusal(code="wrong_zone")
-    if _places(right) <= 0:
-        if right.held > 0:
-            return 5, Refusal(code="in_progress")
-        if right.sold is not None and right.redeemed == 0:
-            return 5, Refusal(code="refunded")
-        code = "pax_exhausted" if right.product_class == "group" else "already_used"
-        return 5, Refusal(code=code, lane_of_use=right.last_used_lane, used_at=right.last_used_at)
+        return Refusal(code="wrong_zone")
+    return None
+
+
+def _uses(right: RightFacts, scan: ScanFacts) -> Refusal | None:
+    if places_left(right) > 0:
+        return None
+    if right.held > 0:
+        return Refusal(code="in_progress")
+    if right.sold is not None and right.redeemed == 0:
+        return Refusal(code="refunded")
+    code = "pax_exhausted" if right.product_class == "group" else "already_used"
+    return Refusal(code=code, lane_of_use=right.last_used_lane, used_at=right.last_used_at)
+
+
+def _factor(right: RightFacts, scan: ScanFacts) -> Refusal | None:
     if right.needs_face and not scan.face_ok:
-        return 6, Refusal(code="needs_factor")
+        return Refusal(code="needs_factor")
+    return None
+
+
+def _gap(right: RightFacts, scan: ScanFacts) -> Refusal | None:
     if right.min_gap_s > 0 and right.last_used_at is not None and scan.now - right.last_used_at < right.min_gap_s:
-        return 7, Refusal(code="too_soon", lane_of_use=right.last_used_lane, used_at=right.last_used_at)
-    return 8, None
+        return Refusal(code="too_soon", lane_of_use=right.last_used_lane, used_at=right.last_used_at)
+    return None
 
 
-def _places(right: RightFacts) -> int:
+CHECKS: tuple[tuple[str, Callable[[RightFacts, ScanFacts], Refusal | None]], ...] = (
+    ("credential", _credential),
+    ("ticket", _ticket),
+    ("validity", _validity),
+    ("zone", _zone),
+    ("uses", _uses),
+    ("factor", _factor),
+    ("gap", _gap),
+)
+"""What a right must pass, in order. The zone's capacity comes after them and is no right's own."""
+
+
+def places_left(right: RightFacts) -> int:
     """How many people may still be granted. Unlimited use (an annual card) is one person at a time."""
     if right.sold is None:
         return 0 if right.held > 0 else 1
     return right.sold - right.refunded - right.reserved_refund - right.redeemed - right.held
 
 
-def _room(zone: ZoneFacts) -> int:
+def room_in(zone: ZoneFacts) -> int:
     """How many people the zone still takes; people who hold an open grant count as inside already."""
     if zone.limit is None:
-        return 1_000_000_000
+        return NO_LIMIT
     return zone.limit - max(0, zone.inside) - zone.held

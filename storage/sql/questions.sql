@@ -46,3 +46,20 @@ select t.ticket, t.pax, t.product, p.name_zh, p.name_en, p.product_class, p.zone
   left join print_jobs j on j.site = $1 and j.ticket = t.ticket
  where t.site = $1 and (t.ticket = any ($2::bigint[]) or t.order_id = $3)
  order by t.order_id, t.line, t.number
+
+-- name: rights_of
+-- What a credential may use, as `rights` of gate.sql gives it to a scan, but without any lock.
+select e.entitlement, e.ticket, e.zone, e.sold, e.redeemed, e.held, e.refunded, e.reserved_refund,
+       extract(epoch from e.last_used_at)::float8 as last_used_at, e.last_used_lane,
+       t.state as ticket_state, extract(epoch from t.valid_from)::float8 as valid_from,
+       extract(epoch from t.valid_to)::float8 as valid_to,
+       p.product, p.product_class, p.needs_face, p.min_gap_s, c.state as credential_state
+  from credentials c
+  join entitlements e on e.site = $1 and e.ticket = c.ticket
+  join tickets t on t.site = $1 and t.ticket = e.ticket
+  join products p on p.site = $1 and p.product = t.product and p.version = t.version
+ where c.site = $1 and c.kind = $2 and c.value_hash = $3
+ order by e.entitlement
+
+-- name: zone_now
+select zone, limit_people as "limit", inside, held from zones where site = $1 and zone = $2
