@@ -1,0 +1,125 @@
+"""`paifang` with faults that a test switches on: `python faulty_server.py FOLDER serve site.toml …`.
+
+Everything is the real program.  A fault is on while a file of its name lies in FOLDER:
+
+* `hub`: the consoles hub crashes at every delta and at every start; `accounts`: that actor at every log-in and start;
+* `lane.<id>`: that lane's actor crashes at every message that is no release, and at every start;
+* `ledger.deaf`: the ledger reads nothing, and its mailbox is filled to the brim; `session`: sessions last one second;
+* `clock`: holds seconds that are added to the wall clock (not to the monotonic one).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import trio
+
+FOLDER = Path(sys.argv[1])
+_real_time = time.time
+
+
+def _on(fault: str) -> bool:
+    return (FOLDER / fault).exists()
+
+
+def _shifted() -> float:
+    try:
+        return _real_time() + float((FOLDER / "clock").read_text())
+    except (OSError, ValueError):
+        return _real_time()
+
+
+time.time = _shifted
+
+from actors import accounts  # noqa: E402 - the clock is changed first
+from actors.lane import BoardLane, LinkLane  # noqa: E402
+from admin_ws import channel, hub  # noqa: E402
+from paifang.cli import main  # noqa: E402
+from protocols.messages import Release  # noqa: E402
+from storage import ledger  # noqa: E402
+from storage.interfaces import AuditEntry  # noqa: E402
+
+
+class Sabotage(Exception):
+    """A fault that was switched on."""
+
+
+def _crash_at_start(kind: Any, fault: Any) -> None:
+    real = kind.run
+
+    async def run(self: Any, me: Any) -> None:
+        if _on(fault(self)):
+            raise Sabotage(fault(self))
+        await real(self, me)
+
+    kind.run = run
+
+
+def _crash_in(kind: Any, method: str, fault: Any) -> None:
+    real = getattr(kind, method)
+
+    def faulty(self: Any, *arguments: Any, **named: Any) -> Any:
+        release = any(isinstance(getattr(each, "msg", each), Release) for each in arguments)
+        if _on(fault(self)) and not release:
+            raise Sabotage(fault(self))
+        return real(self, *arguments, **named)
+
+    setattr(kind, method, faulty)
+
+
+def _lane_fault(lane: Any) -> str:
+    return f"lane.{lane._config.lane}"
+
+
+for lane_kind, method in ((BoardLane, "_any"), (LinkLane, "_on_request")):
+    _crash_at_start(lane_kind, _lane_fault)
+    _crash_in(lane_kind, method, _lane_fault)
+_crash_at_start(hub.Hub, lambda self: "hub")
+_crash_in(hub.Hub, "_flush", lambda self: "hub")
+_crash_at_start(accounts.Accounts, lambda self: "accounts")
+for method in ("_log_in", "_resume"):
+    _crash_in(accounts.Accounts, method, lambda self: "accounts")
+
+_real_run = ledger.Ledger.run
+_real_listen = ledger.Ledger._listen
+
+
+async def _run(self: Any, me: Any) -> None:
+    async def flood() -> None:
+        while True:
+            while _on("ledger.deaf") and me.statistics().depth < me.capacity:
+                me.tell(AuditEntry(user="flood", role="", action="flood", subject="", reason="", at=0.0))
+            await trio.sleep(0.005)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flood)
+        await _real_run(self, me)
+        nursery.cancel_scope.cancel()
+
+
+class _Deaf:
+    """A mailbox that is not read while the fault is on."""
+
+    def __init__(self, me: Any) -> None:
+        self._me = me
+
+    async def receive(self) -> Any:
+        while _on("ledger.deaf"):
+            await trio.sleep(0.01)
+        return await self._me.receive()
+
+
+async def _listen(self: Any, me: Any) -> None:
+    await _real_listen(self, _Deaf(me))
+
+
+ledger.Ledger.run, ledger.Ledger._listen = _run, _listen
+if _on("session"):
+    accounts.SESSION_S, channel.REVALIDATE_S = 1.0, 0.3
+
+if __name__ == "__main__":
+    sys.argv[:2] = ["paifang"]
+    main()
