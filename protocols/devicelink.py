@@ -207,7 +207,7 @@ class ReleaseAck(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     at: Clock
 
 
-class SafetyPoll(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="safety_poll"):
+class SafetyPoll(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="safety_poll"):
     """Asked by every lane each second or two: a release whose publication was lost is found here."""
 
     device: Word
