@@ -9,10 +9,11 @@ import json
 import resource
 import secrets
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,37 @@ async def test_a_full_disk_and_a_latch_that_cannot_be_written_keep_nobody_in(tmp
         await rig.shows(lambda state: any("latch" in line.text_en for line in state.feed), "people are told")
         limit_files(rig, resource.RLIM_INFINITY)
         await until(lambda: read_latch(rig.data / "evacuation.latch").state == "released", "written as soon as it can")
+
+
+async def test_started_on_a_full_disk_with_a_released_latch_everything_opens(tmp_path):
+    async with site_rig(tmp_path, serial=1, linked=1) as rig:
+        await trigger(rig)
+        await opened(rig)
+        await until(lambda: read_latch(rig.data / "evacuation.latch").state == "released", "it is latched")
+        rig.kill()
+        full = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); "
+        rig.program = ["-c", full + "runpy.run_module('paifang', run_name='__main__', alter_sys=True)"]
+        async with nothing_closes(rig):
+            await rig.start(ready=False)  # it cannot even say READY
+            await rig.shows(all_sensed, "released, and every lane sensed open", 10.0)
+
+
+async def test_a_server_without_a_free_file_descriptor_still_opens_everything(tmp_path):
+    async with site_rig(tmp_path, serial=1, linked=1) as rig, rig.console("security1") as console:
+        assert rig.server is not None
+        used = len(list(Path(f"/proc/{rig.server.pid}/fd").iterdir()))
+        resource.prlimit(rig.server.pid, resource.RLIMIT_NOFILE, (used + 20, used + 20))
+        port = int(rig.site.link.work.rpartition(":")[2])
+        with ExitStack() as stack:
+            for _ in range(100):
+                stack.enter_context(closing(socket.create_connection(("127.0.0.1", port), 1.0)))
+            folder = Path(f"/proc/{rig.server.pid}/fd")
+            await until(lambda: len(list(folder.iterdir())) >= used + 20, "there is no free descriptor")
+            await console.call("evacuation.trigger", Trigger(), Done)
+            await opened(rig)
+            assert read_latch(rig.data / "evacuation.latch").state == "normal", "no descriptor, no file"
+        await until(lambda: read_latch(rig.data / "evacuation.latch").state == "released", "latched once there is room")
+        await rig.shows(all_sensed, "and every lane is sensed open")
 
 
 async def test_a_console_hub_and_accounts_that_crash_for_ever_keep_nobody_in(tmp_path):
