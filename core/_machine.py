@@ -34,7 +34,7 @@ State: TypeAlias = Callable[..., Awaitable["State | None"]]
 
 
 class Machine:
-    """Runs the states of one actor. `me.state` is the name of the present one, for Inspect."""
+    """Runs the states of one actor. `me.state` is the name of the present one, without a leading underscore."""
 
     def __init__(self, me: Address) -> None:
         self.me = me
@@ -44,7 +44,7 @@ class Machine:
     async def run(self, state: State | None) -> None:
         """Run states until one returns None. Postponed messages are read again after each transition."""
         while state is not None:
-            self.me.state = getattr(state, "__name__", type(state).__name__)
+            self.me.state = getattr(state, "__name__", type(state).__name__).lstrip("_")
             self._deadline = math.inf  # leaving a state cancels its deadline
             state = await (state(self) if inspect.signature(state).parameters else state())
             self.me._replay()

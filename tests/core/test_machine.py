@@ -355,3 +355,15 @@ async def test_what_a_machine_postponed_to_its_end_is_what_plain_receive_reads_n
     probe.tell(0)
     await Machine(probe).run(state)
     assert [(await probe.receive()).msg for _ in range(2)] == [1, 3]
+
+
+async def test_the_name_of_a_private_state_is_shown_without_its_underscore(autojump_clock):
+    async def _idle(machine):
+        await machine.event()
+
+    async def main(me):
+        await Machine(me).run(_idle)
+
+    address = Address("lane")
+    async with running(Supervisor("site", [Child(address, main)])):
+        assert address.state == "idle"
