@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-from protocols._bounds import LIST_MAX, Detail, Number, Pax, Secret, Signed, Word
+from protocols._bounds import LIST_MAX, Clock, Detail, Number, Pax, Secret, Signed, Word
 from protocols.messages import Base, Telemetry
 
 # --- views: told to the console hub by the actors that own them, sent on to every subscribed page -----------------
@@ -288,6 +288,54 @@ class PrintJobs(Base, frozen=True, kw_only=True):
 
 class GetTree(Base, frozen=True, kw_only=True):
     """site.inspect: the live actor tree, as `core.inspect_tree` gives it."""
+
+
+class ExplainScan(Base, frozen=True, kw_only=True):
+    """site.explain: would this be admitted at this lane, and if not, what would help? Nothing is booked or logged.
+
+    `at` asks for another moment than now; the lane's mode of that moment is not known and not judged.
+    """
+
+    code: Secret  # as a reader reads it: a ticket code, or `CARD:` and an annual card's number
+    lane: Word
+    at: Clock | None = None
+    face_ok: bool = False  # suppose that the holder's face was compared and matches
+
+    def __repr__(self) -> str:
+        return f"ExplainScan(lane={self.lane!r}, at={self.at!r})"
+
+
+class ExplainStep(Base, frozen=True, kw_only=True):
+    """One check, in the order of the decision. The first `refused` decides; later ones are `also_refused`."""
+
+    check: str  # lane | signature | known | credential | ticket | validity | zone | uses | factor | gap | capacity
+    name_zh: str
+    name_en: str
+    verdict: str  # ok | refused | also_refused
+    text_zh: str  # what was looked at
+    text_en: str
+    code: str = ""  # of the refusal
+    cure_zh: str = ""  # what would make this check pass
+    cure_en: str = ""
+    passes_at: float | None = None  # this check passes from then on
+    passes_zones: list[str] = msgspec.field(default_factory=list)  # the ticket passes at lanes into these zones
+    leave: int = 0  # so many people must leave first
+
+
+class Explanation(Base, frozen=True, kw_only=True):
+    """What a gate would say, and every step that led to it. `code` is `ok` or the refusal's."""
+
+    lane: str
+    zone: str
+    at: float
+    admitted: bool
+    code: str
+    text_zh: str  # what the visitor would read
+    text_en: str
+    pax: int  # people who would be let in
+    ticket: int | None
+    product: str
+    steps: list[ExplainStep]
 
 
 class Done(Base, frozen=True, kw_only=True):

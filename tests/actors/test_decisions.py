@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from actors.admission import rules
+from actors.admission.explain import explain
 from actors.admission.refusals import REFUSALS
 from actors.admission.rules import decide
 from storage.interfaces import Permit, Refusal, RightFacts, ScanFacts, ZoneFacts
@@ -144,6 +145,15 @@ def test_the_table_shows_every_refusal_that_the_decision_can_give() -> None:
     assert possible <= REFUSALS.keys()
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_explains_as_the_table_says(case: Case) -> None:
+    explained = explain(case.rights, case.zone, case.scan)
+    assert explained.code == ("ok" if case.verdict.startswith("pass") else case.verdict.split(" ")[0])
+    for step in explained.steps:
+        assert step.text_zh and step.text_en
+        assert (step.verdict == "ok") == (step.code == "") == (step.cure_en == "") == (step.cure_zh == "")
+
+
 def test_a_typing_error_in_the_table_is_no_silent_case() -> None:
     with pytest.raises(ValueError, match="soled 1"):
         read_case("x | soled 1 | | | pass 1, 0 left")
@@ -230,3 +240,54 @@ def test_is_pure_and_the_order_of_the_rights_does_not_decide_whether_one_passes(
 def test_a_further_ticket_never_takes_a_passage_away(rights, zone, scan) -> None:
     if rights and isinstance(decide(rights[:-1], zone, scan), Permit):
         assert isinstance(decide(rights, zone, scan), Permit)
+
+
+# --- the explanation is the decision's ----------------------------------------------------------------------------
+
+
+@given(any_rights(), zones, scans)
+def test_the_explanation_ends_as_the_decision_does(rights, zone, scan) -> None:
+    verdict, explained = decide(rights, zone, scan), explain(rights, zone, scan)
+    refused = [step for step in explained.steps if step.verdict == "refused"]
+    if isinstance(verdict, Permit):
+        assert (explained.admitted, explained.code, explained.pax) == (True, "ok", verdict.pax)
+        assert explained.ticket == verdict.ticket and all(step.verdict == "ok" for step in explained.steps)
+        return
+    assert (explained.admitted, explained.code, explained.pax) == (False, verdict.code, 0)
+    assert [step.code for step in refused] == [verdict.code]
+    before = explained.steps[: explained.steps.index(refused[0])]
+    assert all(step.verdict == "ok" for step in before), "the first refusal is the one that decides"
+
+
+@given(any_rights(), zones, scans)
+def test_what_is_said_to_help_does_help(rights, zone, scan) -> None:
+    """Each promise, checked by the decision itself."""
+    for step in explain(rights, zone, scan).steps:
+        if step.passes_at is not None:
+            later = explain(rights, zone, msgspec.structs.replace(scan, now=step.passes_at))
+            right = next(right for right in rights if right.ticket == explain(rights, zone, scan).ticket)
+            check = dict(rules.CHECKS)[step.check]
+            assert later.at > scan.now
+            assert check(right, scan) is not None
+            assert check(right, msgspec.structs.replace(scan, now=step.passes_at)) is None
+        for there in step.passes_zones:
+            elsewhere = msgspec.structs.replace(scan, to_zone=there)
+            assert isinstance(decide(rights, ZoneFacts(zone=there, inside=0, held=0, limit=None), elsewhere), Permit)
+        if step.leave:
+            assert zone.limit is not None
+            assert rules.room_in(zone) <= 0
+            present = max(0, zone.inside) + zone.held
+            after = present - step.leave
+            assert after >= 0
+            assert rules.room_in(ZoneFacts(zone="park", inside=after, held=0, limit=zone.limit)) == 1
+
+
+@given(any_rights(), zones, scans)
+def test_one_thing_wrong_and_cured_admits(rights, zone, scan) -> None:
+    """With a single refusal, curing it is enough: no hidden step is left."""
+    wrong = [step for step in explain(rights, zone, scan).steps if step.code]
+    if len(rights) == 1 and len(wrong) == 1 and wrong[0].passes_at is not None:
+        assert explain(rights, zone, msgspec.structs.replace(scan, now=wrong[0].passes_at)).admitted
+    if len(wrong) == 1 and wrong[0].leave:
+        empty = msgspec.structs.replace(zone, inside=0, held=0)
+        assert explain(rights, empty, scan).admitted

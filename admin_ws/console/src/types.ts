@@ -299,6 +299,51 @@ export interface GetTree {
 }
 export type GetTreeParams = Params<GetTree, never>;
 
+/** site.explain: would this be admitted at this lane, and if not, what would help? Nothing is booked or logged. */
+export interface ExplainScan {
+  type: "ExplainScan";
+  code: string;
+  lane: string;
+  at: number | null;
+  face_ok: boolean;
+}
+export type ExplainScanParams = Params<ExplainScan, "code" | "lane">;
+
+/** One check, in the order of the decision. The first `refused` decides; later ones are `also_refused`. */
+export interface ExplainStep {
+  type: "ExplainStep";
+  check: string;
+  name_zh: string;
+  name_en: string;
+  verdict: string;
+  text_zh: string;
+  text_en: string;
+  code: string;
+  cure_zh: string;
+  cure_en: string;
+  passes_at: number | null;
+  passes_zones: string[];
+  leave: number;
+}
+export type ExplainStepParams = Params<ExplainStep, "check" | "name_zh" | "name_en" | "verdict" | "text_zh" | "text_en">;
+
+/** What a gate would say, and every step that led to it. `code` is `ok` or the refusal's. */
+export interface Explanation {
+  type: "Explanation";
+  lane: string;
+  zone: string;
+  at: number;
+  admitted: boolean;
+  code: string;
+  text_zh: string;
+  text_en: string;
+  pax: number;
+  ticket: number | null;
+  product: string;
+  steps: ExplainStep[];
+}
+export type ExplanationParams = Params<Explanation, "lane" | "zone" | "at" | "admitted" | "code" | "text_zh" | "text_en" | "pax" | "ticket" | "product" | "steps">;
+
 /** A command was carried out, or is on its way; `detail` says which. */
 export interface Done {
   type: "Done";
