@@ -100,6 +100,14 @@ async def test_whoever_steps_back_loses_nothing(autojump_clock):
         assert rig.state == "idle"
 
 
+async def test_a_barrier_that_has_not_opened_yet_ends_no_grant(autojump_clock):
+    async with board_lane() as rig:
+        await rig.to_idle()
+        await rig.to_granted()
+        await rig.move(Barrier.UNKNOWN, CLOSED)
+        assert rig.state == "granted" and await rig.said() == []
+
+
 async def test_nobody_comes_until_the_time_is_over(autojump_clock):
     async with board_lane() as rig:
         await rig.to_idle()
@@ -427,6 +435,16 @@ async def test_the_console_counts_what_is_on_disk_not_what_was_said(autojump_clo
         view = await last_view(rig)
         assert (view.entries, view.exits) == (1, 1)
         assert len(await heard(rig.occupancy)) == 2
+
+
+async def test_the_console_is_told_of_changes_only(autojump_clock):
+    async with board_lane() as rig:
+        await rig.to_idle()
+        await rig.move(CLOSED)
+        await rig.move(CLOSED)
+        assert await heard(rig.hub) == []
+        await rig.move(OPEN)
+        assert [view.barrier for view in await heard(rig.hub)] == ["open"]
 
 
 # --- alarms -----------------------------------------------------------------------------------------------------

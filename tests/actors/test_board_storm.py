@@ -302,6 +302,7 @@ UP = [("up",), ("write",), ("write",)]
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.booleans(), happening)
 @example(True, [("visit", "grant", 2, 1, 0), ("crash",)])
+@example(True, [("visit", "grant", 1, 0, 0), ("away", 0, 1), ("release",), ("person", Direction.ENTRY, 1), ("mend",)])
 @example(True, [("scan", 1), ("answer", "lost", 1), ("down",), ("person", Direction.ENTRY, 2), ("up",)])
 @example(True, [("scan", 1), ("release",), ("answer", "grant", 1), ("person", Direction.EXIT, 2), ("crash",)])
 @example(True, [("scan", 1), ("answer", "grant", 2), ("reset",), ("person", Direction.ENTRY, 1)])
