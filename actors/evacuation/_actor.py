@@ -32,7 +32,7 @@ WATCH_S = 0.25  # how soon a latch written by `paifang evacuate` is noticed
 LATCH_RETRY_S = 1.0
 NOTES_MAX = 1000  # lines of the record that wait for the ledger; the oldest go first
 NOTE_RETRY_S = 1.0
-DOUBTED_MAX = 256  # claims that are remembered, so that people are told once
+DOUBT_EVERY_S = 10.0  # people are told this often that a lane claims what it cannot show
 REARM_TTL_S = 5.0  # a re-arming that its lane reads later than this is dropped: somebody may stand there by then
 FLUSH_S = 2.0  # for the latch when the server stops
 
@@ -100,7 +100,7 @@ class Evacuation:
         self._sign = sign
         self._verify = verify
         self._unsaid: collections.deque[IncidentNote] = collections.deque(maxlen=NOTES_MAX)
-        self._doubted: set[tuple[str, int]] = set()  # claims that people were told of
+        self._doubted: dict[str, float] = {}  # lane -> when people were told of its claim, Trio's clock
         self._path = latch
         self._latch = Latch()
         self._seen = {lane: _Lane() for lane in lanes}
@@ -272,12 +272,10 @@ class Evacuation:
         return release if release.incident == adopt.incident and self._verify(release) else None
 
     def _doubt(self, adopt: AdoptRelease) -> None:
-        claim = (adopt.lane, adopt.incident)
-        if claim in self._doubted:
+        now = trio.current_time()
+        if now - self._doubted.get(adopt.lane, -math.inf) < DOUBT_EVERY_S:
             return
-        if len(self._doubted) >= DOUBTED_MAX:
-            self._doubted.clear()
-        self._doubted.add(claim)
+        self._doubted[adopt.lane] = now
         offer(
             self._hub,
             FeedEvent(
