@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import msgspec
-import trio
 
-if TYPE_CHECKING:
-    from paifang.site import SiteFile
+from paifang._command import EXIT_WRONG, carry_out, load_site, open_database, show
 
-EXIT_WRONG = 1  # what was asked for does not hold
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
 DEFAULT_DATA = Path("var")
 DEMO_SITE = Path(__file__).resolve().parent.parent / "sites" / "demo.toml"
 
@@ -60,8 +53,8 @@ def serve(site: Path, data: Path, demo_users: bool, log_level: str) -> None:
     from paifang.serve import serve as run_server
 
     configure_logs(log_level)
-    sitefile = _load(site)
-    _run(run_server, sitefile, data, demo_users=demo_users, say=say_line)
+    sitefile = load_site(site)
+    carry_out(run_server, sitefile, data, demo_users=demo_users, say=say_line)
 
 
 @main.command()
@@ -73,7 +66,7 @@ def run(data: Path, seed: int, speed: float, seconds: float | None) -> None:
     """Server and simulated site together, on embedded defaults: what `make run` starts.  试运行。"""
     from paifang.run import run_both
 
-    sys.exit(_run(run_both, DEMO_SITE, data, seed, speed, seconds))
+    sys.exit(carry_out(run_both, DEMO_SITE, data, seed, speed, seconds))
 
 
 @main.command()
@@ -101,7 +94,7 @@ def sim(
 
     configure_logs("warning")
     options = SimOptions(seed=seed, speed=speed, seconds=seconds, script=script, photos=photos)
-    _run(run_sim, _load(site), data, options)
+    carry_out(run_sim, load_site(site), data, options)
 
 
 @main.command()
@@ -123,8 +116,8 @@ def demo(
     from paifang.demo import check as recompute
     from paifang.demo import demo as play
 
-    figures = _run(recompute, check_dir) if check_dir else _run(play, seconds, seed, kill_at, keep)
-    _show(figures, as_json)
+    figures = carry_out(recompute, check_dir) if check_dir else carry_out(play, seconds, seed, kill_at, keep)
+    show(figures, as_json)
     sys.exit(EXIT_WRONG if broken(figures) else 0)
 
 
@@ -146,9 +139,9 @@ def evacuate(site: Path, data: Path, timeout_s: float, drill: bool, as_json: boo
             sitefile, data / "keys", data, timeout_s=timeout_s, drill=drill, say=lambda line: click.echo(line, err=True)
         )
 
-    sitefile = _load(site)
-    report = _run(go)
-    _show(msgspec.to_builtins(report), as_json)
+    sitefile = load_site(site)
+    report = carry_out(go)
+    show(msgspec.to_builtins(report), as_json)
     sys.exit(report.exit_code)
 
 
@@ -180,15 +173,15 @@ def audit(site: Path, data: Path, as_json: bool) -> None:
     """Check the invariants on the live database; exit code 1 when one is broken.  核对不变量。"""
     from storage.audit import audit as examine
 
-    sitefile = _load(site)
+    sitefile = load_site(site)
 
     async def go() -> Any:
-        async with _database(sitefile, data, existing=True) as dsn:
+        async with open_database(sitefile, data, existing=True) as dsn:
             return await examine(dsn, sitefile.site.id)
 
-    report = _run(go)
+    report = carry_out(go)
     if as_json:
-        _show(msgspec.to_builtins(report), True)
+        show(msgspec.to_builtins(report), True)
     else:
         broken = {name for name, _ in report.broken}
         for name in report.checked:
@@ -212,10 +205,10 @@ def inspect(site: Path, data: Path, url: str, user: str, watch: bool, as_json: b
     """
     from paifang.inspect import inspect_site
 
-    http = _load(site).http
+    http = load_site(site).http
     address = url or f"ws://{http.host}:{http.port}/channel"
     password = os.environ.get("PAIFANG_PASSWORD") or click.prompt("Password", hide_input=True)
-    _run(inspect_site, address, user, password, watch, as_json)
+    carry_out(inspect_site, address, user, password, watch, as_json)
 
 
 @main.command()
@@ -226,7 +219,7 @@ def bench(name: str, quick: bool, as_json: bool) -> None:
     """Measure, beside a floor in the same run: figures in their units, and ratios that travel between machines."""
     from importlib import import_module
 
-    _show(import_module(f"bench.{name}").run(quick=quick), as_json)
+    show(import_module(f"bench.{name}").run(quick=quick), as_json)
 
 
 # --- keeping ------------------------------------------------------------------------------------------------------
@@ -240,13 +233,13 @@ def backup(file: Path, site: Path, data: Path) -> None:
     """Write the database into FILE while the server runs or not. Keys are not in it: keep DATA/keys apart.  备份。"""
     from storage.backup import backup as write
 
-    sitefile = _load(site)
+    sitefile = load_site(site)
 
     async def go() -> None:
-        async with _database(sitefile, data, existing=True) as dsn:
+        async with open_database(sitefile, data, existing=True) as dsn:
             await write(dsn, file, progress=click.echo)
 
-    _run(go)
+    carry_out(go)
 
 
 @main.command()
@@ -260,13 +253,13 @@ def restore(file: Path, site: Path, data: Path, yes: bool) -> None:
 
     if not yes:
         click.confirm(f"Replace everything in the database of {data} by {file}?", abort=True)
-    sitefile = _load(site)
+    sitefile = load_site(site)
 
     async def go() -> None:
-        async with _database(sitefile, data) as dsn:
+        async with open_database(sitefile, data) as dsn:
             await read(file, dsn, progress=click.echo)
 
-    _run(go)
+    carry_out(go)
 
 
 @main.group()
@@ -280,7 +273,7 @@ def keys_init(data: Path) -> None:
     """Make all keys, once. They stand in DATA/keys, readable by you alone: keep a copy in another place."""
     from paifang.keys import KeyRing
 
-    _run(lambda: KeyRing.init(data / "keys"))
+    carry_out(lambda: KeyRing.init(data / "keys"))
     click.echo(f"keys made in {data / 'keys'}")
 
 
@@ -299,7 +292,7 @@ def keys_rotate(kind: str, activate: str, data: Path) -> None:
             return f"{activate} signs from the server's next start on"
         return f"new {kind} key: {ring.rotate(kind)}; a running server uses it after its next start"
 
-    click.echo(_run(go))
+    click.echo(carry_out(go))
 
 
 @keys.command("list")
@@ -309,9 +302,9 @@ def keys_list(data: Path, as_json: bool) -> None:
     """Every key with its use, file, age and public fingerprint; never a secret."""
     from paifang.keys import KeyRing
 
-    infos = _run(lambda: KeyRing.load(data / "keys").list())
+    infos = carry_out(lambda: KeyRing.load(data / "keys").list())
     if as_json:
-        _show(msgspec.to_builtins(infos), True)
+        show(msgspec.to_builtins(infos), True)
         return
     for info in infos:
         click.echo(f"{info.kind:10}{info.id:12}{info.use:10}{info.fingerprint or '-':18}{info.file}")
@@ -335,7 +328,7 @@ def users_add(name: str, role: str, password_stdin: bool, data: Path) -> None:
         password = sys.stdin.readline().rstrip("\n")
     else:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-    _run(lambda: add_user(data, name, role, password))
+    carry_out(lambda: add_user(data, name, role, password))
     click.echo(f"{name}: {role}")
 
 
@@ -345,7 +338,7 @@ def users_list(data: Path) -> None:
     """Names and roles."""
     from paifang.users import load_users
 
-    for user in _run(lambda: load_users(data)).values():
+    for user in carry_out(lambda: load_users(data)).values():
         click.echo(f"{user.name:24}{user.role}")
 
 
@@ -356,92 +349,4 @@ def users_remove(name: str, data: Path) -> None:
     """Remove a user; open sessions end within a minute."""
     from paifang.users import remove_user
 
-    _run(lambda: remove_user(data, name))
-
-
-# --- helpers ------------------------------------------------------------------------------------------------------
-
-
-def _load(path: Path) -> SiteFile:
-    from paifang.check import SiteFileError, load
-
-    try:
-        return load(path)
-    except SiteFileError as exc:
-        click.echo(str(exc), err=True)
-        sys.exit(EXIT_USAGE)
-
-
-def _database(site: SiteFile, data: Path, *, existing: bool = False) -> Any:
-    """The site's database: somebody else's, the running server's embedded one, or the embedded one for this command.
-
-    With `existing`, a data folder without one is an error: a new, empty database would pass every check.
-    """
-    import contextlib
-
-    from storage.connection import parse_url
-    from storage.embedded import EmbeddedError, shared
-
-    if site.database.url:
-        return contextlib.nullcontext(parse_url(site.database.url))
-    if existing and not (data / "pg").exists():
-        raise EmbeddedError(f"{data}: no database in this data folder; name the server's with --data")
-    return shared(data, progress=lambda text: click.echo(f"database: {text}", err=True))
-
-
-def _run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run a coroutine function or a plain one; what people can cure is one line on stderr, not a traceback."""
-    import inspect as signatures
-
-    try:
-        if signatures.iscoroutinefunction(function):
-            return trio.run(lambda: function(*args, **kwargs))
-        return function(*args, **kwargs)
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
-    except Exception as exc:
-        group = exc if isinstance(exc, ExceptionGroup) else ExceptionGroup("", [exc])
-        known, rest = group.split(_cures())
-        if known is None or rest is not None:
-            raise
-        for line in sorted({str(each) for each in _leaves(known)}):
-            click.echo(f"paifang: {line}", err=True)
-        sys.exit(EXIT_WRONG)
-    except BaseExceptionGroup as group:
-        if group.split(KeyboardInterrupt)[1] is None:
-            sys.exit(EXIT_INTERRUPTED)
-        raise
-
-
-def _cures() -> tuple[type[Exception], ...]:
-    """Errors whose text says what to do. Of imported modules only: no command pays for what another one needs."""
-    names = {
-        "admin_ws.client": "ConsoleError",
-        "drivers.errors": "DeviceError",
-        "paifang.check": "SiteFileError",
-        "paifang.demo": "DemoError",
-        "paifang.keys": "KeysError",
-        "paifang.rows": "RowsError",
-        "paifang.users": "UsersError",
-        "sim.run": "SimError",
-        "storage.audit": "AuditError",
-        "storage.backup": "BackupError",
-        "storage.connection": "BadUrl",
-        "storage.embedded": "EmbeddedError",
-    }
-    return tuple(getattr(sys.modules[module], name) for module, name in names.items() if module in sys.modules)
-
-
-def _leaves(group: BaseException) -> list[BaseException]:
-    if isinstance(group, BaseExceptionGroup):
-        return [leaf for each in group.exceptions for leaf in _leaves(each)]
-    return [group]
-
-
-def _show(value: Any, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(value, ensure_ascii=False))
-        return
-    from rich.pretty import pprint
-
-    pprint(value, expand_all=True)
+    carry_out(lambda: remove_user(data, name))

@@ -6,10 +6,8 @@ The only place that knows concrete drivers, the concrete ledger and the concrete
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import structlog
 import trio
@@ -21,7 +19,7 @@ from actors.desk import Desk
 from actors.evacuation import Evacuation
 from actors.gate import GateActor
 from actors.health import Health
-from actors.lane import BoardLane, LaneConfig, LaneParts, LinkLane
+from actors.lane import BoardLane, LaneParts, LinkLane
 from actors.link import LinkActor
 from actors.occupancy import Occupancy
 from actors.passes import Passes, Sealer
@@ -40,7 +38,8 @@ from drivers.scanner import QrScanner
 from drivers.turnstile import Board4Gate
 from paifang.faces import matcher
 from paifang.keys import KeyRing
-from paifang.site import Lane, SiteFile
+from paifang.setups import lane_config, product_setups, site_setup, ticket_renderer, ticket_signer
+from paifang.site import SiteFile
 from paifang.users import load_users
 from paifang.watch import Watch
 from protocols.console import (
@@ -64,12 +63,9 @@ from protocols.devicelink import (
     verify_release,
 )
 from protocols.errors import LinkError
-from protocols.escpos import TicketText
-from protocols.escpos import ticket as render_ticket
-from protocols.messages import CredentialKind, LaneMode
-from protocols.ticketcode import ProductClass, TicketCode, Verifier, ceil_minute, floor_minute, sign, site_hash
+from protocols.messages import CredentialKind
+from protocols.ticketcode import Verifier
 from storage.connection import Dsn
-from storage.interfaces import BookedTicket, ProductSetup, SiteSetup, ZoneSetup
 from storage.ledger import Ledger
 
 LEDGER_MAILBOX_CAPACITY = 4096  # beyond what the ledger itself keeps pending; then lanes are refused at once
@@ -78,7 +74,6 @@ ADMISSION_MAILBOX_CAPACITY = 1024
 COUNTER_MAILBOX_CAPACITY = 1024
 CONSOLE_LOOK_S = 0.02  # between two looks whether the console listens
 HOLDER_CONTEXT = "holder-name"
-ZONE_BITS = 16  # zones that a ticket code can name
 
 log = structlog.get_logger(__name__)
 
@@ -101,37 +96,6 @@ class BuiltSite:
         """Wait until the console's port is being listened on. The lanes started before it."""
         while not (self._web.alive and self._web.state.startswith("listening")):  # noqa: ASYNC110 - no event over restarts
             await trio.sleep(CONSOLE_LOOK_S)
-
-
-def site_setup(site: SiteFile) -> SiteSetup:
-    """The site as the ledger writes it down."""
-    return SiteSetup(
-        site=site.site.id,
-        name=site.site.name,
-        timezone=site.site.timezone,
-        business_day_start=site.site.business_day_start,
-        zones=[ZoneSetup(zone=zone.id, name=zone.name, limit=zone.limit) for zone in site.zones],
-        products=product_setups(site),
-    )
-
-
-def product_setups(site: SiteFile) -> list[ProductSetup]:
-    return [
-        ProductSetup(
-            product=product.id,
-            name_zh=product.name,
-            name_en=product.name_en or product.name,
-            product_class=product.class_,
-            price_cents=product.price_cents,
-            zones=list(product.zones),
-            pax=product.pax,
-            uses=product.uses,
-            days=product.days,
-            needs_face=product.needs_face,
-            min_gap_s=product.min_gap_s,
-        )
-        for product in site.products
-    ]
 
 
 def build(site: SiteFile, data: Path, dsn: Callable[[], Dsn], keys: KeyRing) -> BuiltSite:
@@ -390,70 +354,6 @@ class _Builder:
             console=console.statistics,
         )
         return self.watcher
-
-
-def lane_config(lane: Lane) -> LaneConfig:
-    return LaneConfig(
-        lane=lane.id,
-        name=lane.name,
-        entrance=lane.entrance,
-        kind=lane.kind,
-        from_zone=lane.from_zone,
-        to_zone=lane.to_zone,
-        mode=LaneMode(lane.mode),
-        max_group=lane.max_group,
-        grant_ttl_s=lane.grant_ttl_s,
-        device=lane.device or f"gate/{lane.id}",
-    )
-
-
-def ticket_signer(site: SiteFile, keys: KeyRing) -> Callable[[BookedTicket], str]:
-    """Turns a booked ticket into the text of its code."""
-    bits = {zone.id: 1 << bit for bit, zone in enumerate(site.zones[:ZONE_BITS])}
-    classes = {each.word: each for each in ProductClass}
-    site_bytes = site_hash(site.site.id)
-
-    def sign_ticket(ticket: BookedTicket) -> str:
-        key_id, key = keys.ticket_signer
-        code = TicketCode(
-            key_id=key_id,
-            site=site_bytes,
-            ticket=ticket.ticket,
-            valid_from=floor_minute(ticket.valid_from),
-            valid_to=ceil_minute(ticket.valid_to),
-            pax=ticket.pax,
-            product_class=classes[ticket.product_class],
-            zones=sum(bits.get(zone, 0) for zone in ticket.zones),
-        )
-        return sign(code, key)
-
-    return sign_ticket
-
-
-def ticket_renderer(site: SiteFile) -> Callable[[BookedTicket, str, int], bytes]:
-    """Turns a booked ticket, its code and its order into ESC/POS bytes."""
-    zone = ZoneInfo(site.site.timezone)
-
-    def when(at: float) -> str:
-        return datetime.fromtimestamp(at, zone).strftime("%Y-%m-%d %H:%M")
-
-    def render(ticket: BookedTicket, code: str, order: int) -> bytes:
-        return render_ticket(
-            TicketText(
-                site_zh=site.site.name,
-                site_en=site.site.name_en,
-                product_zh=ticket.product_name_zh,
-                product_en=ticket.product_name_en,
-                price_cents=ticket.price_cents,
-                pax=ticket.pax,
-                valid_from=when(ticket.valid_from),
-                valid_to=when(ticket.valid_to),
-                order=str(order or ""),
-                code=code,
-            )
-        )
-
-    return render
 
 
 def _log_notice(notice: Notice) -> None:
