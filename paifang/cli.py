@@ -246,13 +246,14 @@ def backup(file: Path, site: Path, data: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--site", type=click.Path(path_type=Path), default=DEMO_SITE, help="The site file.")
 @_DATA
-@click.option("--yes", is_flag=True, help="Do not ask before replacing what is there.")
-def restore(file: Path, site: Path, data: Path, yes: bool) -> None:
-    """Replace the database by what FILE holds. The server must be stopped.  恢复。"""
+def restore(file: Path, site: Path, data: Path) -> None:
+    """Read what FILE holds into an empty database, all or nothing.  恢复。
+
+    Nothing is ever replaced: stop the server and move DATA/pg away first, or name a new database in the site file.
+    DATA/keys has to be the one that the backup was made with.
+    """
     from storage.backup import restore as read
 
-    if not yes:
-        click.confirm(f"Replace everything in the database of {data} by {file}?", abort=True)
     sitefile = load_site(site)
 
     async def go() -> None:

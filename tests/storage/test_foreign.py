@@ -102,7 +102,7 @@ async def test_a_site_lives_in_a_foreign_cluster_and_is_audited_saved_and_restor
     for words in (
         ("audit", foreign.site("one")),
         ("backup", file, "--site", foreign.site("one")),
-        ("restore", file, "--site", foreign.site("two"), "--yes"),
+        ("restore", file, "--site", foreign.site("two")),
         ("audit", foreign.site("two")),
     ):
         done = await _paifang(*words)
