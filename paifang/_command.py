@@ -77,6 +77,7 @@ def _cures() -> tuple[type[Exception], ...]:
         "admin_ws.client": "ConsoleError",
         "drivers.errors": "DeviceError",
         "paifang.check": "SiteFileError",
+        "paifang.explain": "ExplainError",
         "paifang.demo": "DemoError",
         "paifang.keys": "KeysError",
         "paifang.rows": "RowsError",

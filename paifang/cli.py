@@ -212,6 +212,35 @@ def inspect(site: Path, data: Path, url: str, user: str, watch: bool, as_json: b
 
 
 @main.command()
+@click.argument("code")
+@click.option("--lane", required=True, help="At which lane.")
+@click.option("--at", default="", help='Another moment, "2026-11-22 14:00" on the site\'s clock; without it, now.')
+@click.option("--face", is_flag=True, help="Suppose that the holder's face was compared and matches.")
+@click.option("--site", type=click.Path(path_type=Path), default=DEMO_SITE, help="The site file.")
+@click.option("--url", default="", help="Console channel; default from the site file.")
+@click.option("--user", required=True)
+@_JSON
+def explain(code: str, lane: str, at: str, face: bool, site: Path, url: str, user: str, as_json: bool) -> None:
+    """Why CODE would be admitted or refused at a lane, step by step, without any effect.  为何拒绝。
+
+    CODE is what a reader reads: a ticket code, or CARD: and a card's number; - reads it from stdin, which keeps it out
+    of the shell's history. Nothing is booked, logged or held. Exit code 0: admitted, 1: refused, or nobody could be
+    asked. The password is read from PAIFANG_PASSWORD, or asked for.
+    """
+    from paifang.explain import explain_ticket, moment
+    from protocols.console import ExplainScan
+
+    sitefile = load_site(site)
+    timezone = sitefile.site.timezone
+    presented = (sys.stdin.readline() if code == "-" else code).strip()
+    asked = ExplainScan(code=presented, lane=lane, at=carry_out(moment, at, timezone), face_ok=face)
+    address = url or f"ws://{sitefile.http.host}:{sitefile.http.port}/channel"
+    password = os.environ.get("PAIFANG_PASSWORD") or click.prompt("Password", hide_input=True)
+    admitted = carry_out(explain_ticket, address, user, password, asked, timezone, as_json)
+    sys.exit(0 if admitted else EXIT_WRONG)
+
+
+@main.command()
 @click.argument("name", type=click.Choice(["runtime", "admission", "face"]))
 @click.option("--quick", is_flag=True, help="Seconds instead of a minute, and less exact.")
 @_JSON

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import structlog
 import trio
 
 from actors.accounts import EVACUATE, INSPECT, LANE_MODE, LANE_OPEN, RESTORE, SELL, VIEW, Accounts
-from actors.admission import Admission, decide
+from actors.admission import Admission, Explainer, LaneHere, decide
 from actors.counter import Counter
 from actors.desk import Desk
 from actors.evacuation import Evacuation
@@ -43,6 +44,7 @@ from paifang.site import SiteFile
 from paifang.users import load_users
 from paifang.watch import Watch
 from protocols.console import (
+    ExplainScan,
     GetPrintJobs,
     GetTree,
     ListProducts,
@@ -121,6 +123,7 @@ class _Builder:
         self.accounts = self.address("accounts", 128)
         self.sales = self.address("sales", 256)
         self.desk = self.address("desk", 128)
+        self.explainer = self.address("explainer", 32)
         self.health = self.address("health", 64)
         self.evacuation = self.address("evacuation", 1024)
         self.link = self.address("link", 512)
@@ -131,6 +134,7 @@ class _Builder:
         self.lanes = {lane.id: self.address(f"lane/{lane.id}", LANE_MAILBOX_CAPACITY) for lane in site.lanes}
         self.gates = {lane.id: self.address(f"gate/{lane.id}", 64) for lane in site.lanes if lane.board is not None}
         self.printers = {printer.id: self.address(f"printer/{printer.id}", 512) for printer in site.printers}
+        self.refuses: dict[str, Callable[[], str]] = {}  # by lane: what it would say to anybody now
         self.root: Supervisor | None = None
         self.watcher: Watch | None = None
 
@@ -206,7 +210,9 @@ class _Builder:
         for lane in self.site.lanes:
             address = self.lanes[lane.id]
             if lane.board is None:
-                children.append(Child(address, LinkLane(lane_config(lane), parts, self.link).run))
+                linked = LinkLane(lane_config(lane), parts, self.link)
+                self.refuses[lane.id] = linked.refuses
+                children.append(Child(address, linked.run))
                 continue
             gate_address = self.gates[lane.id]
             counter_address = self.address(f"counter/{lane.id}", COUNTER_MAILBOX_CAPACITY)
@@ -214,7 +220,9 @@ class _Builder:
             board: Gate = Board4Gate(self._path(lane.board.path), lane.board.baud, lane.board.address)
             self.statistics[gate_address.name] = board.statistics
             children.append(Child(counter_address, counter.run))
-            children.append(Child(address, BoardLane(lane_config(lane), parts, gate_address, counter_address).run))
+            on_board = BoardLane(lane_config(lane), parts, gate_address, counter_address)
+            self.refuses[lane.id] = on_board.refuses
+            children.append(Child(address, on_board.run))
             children.append(Child(gate_address, GateActor(gate_address.name, board, address, lane.id, self.hub).run))
             for number, reader in enumerate(lane.readers, 1):
                 name = f"reader/{lane.id}/{number}"
@@ -256,6 +264,16 @@ class _Builder:
         )
         verifier = Verifier(self.keys.ticket_verifiers, site.site.id)
         admission = Admission(verify=verifier.verify, hash_id=self.keys.hash_id, ledger=self.ledger, passes=self.passes)
+        explainer = Explainer(
+            lanes={
+                lane.id: LaneHere(to_zone=lane.to_zone, max_pax=lane.max_group, refuses=self.refuses[lane.id])
+                for lane in site.lanes
+            },
+            verify=verifier.verify,
+            hash_id=self.keys.hash_id,
+            ledger=self.ledger,
+            timezone=ZoneInfo(site.site.timezone),
+        )
         passes = Passes(
             matcher=matcher(site.face),
             sealer=Sealer(
@@ -278,6 +296,7 @@ class _Builder:
             Child(self.passes, passes.run),
             Child(self.sales, self._sales().run),
             Child(self.desk, desk.run),
+            Child(self.explainer, explainer.run),
         ]
 
     def _sales(self) -> Sales:
@@ -320,6 +339,7 @@ class _Builder:
             ("sales.sell", Sell, self.sales, SELL, 20.0),
             ("sales.print_jobs", GetPrintJobs, self.sales, SELL, 6.0),
             ("site.inspect", GetTree, self.desk, INSPECT, 3.0),
+            ("site.explain", ExplainScan, self.explainer, INSPECT, 5.0),
         ]
         trigger = Route(
             method="evacuation.trigger",

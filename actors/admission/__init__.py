@@ -1,7 +1,8 @@
-"""Who may pass: the pure decision (`rules`), the refusal codes and their words (`refusals`), and the actor."""
+"""Who may pass: the pure decision (`rules`) and why (`explain`), the refusal codes and their words, and the actors."""
 
 from actors.admission._actor import Admission
+from actors.admission._explainer import Explainer, LaneHere
 from actors.admission.refusals import REFUSALS, RefusalText, words
 from actors.admission.rules import decide
 
-__all__ = ("REFUSALS", "Admission", "RefusalText", "decide", "words")
+__all__ = ("REFUSALS", "Admission", "Explainer", "LaneHere", "RefusalText", "decide", "words")

@@ -6,29 +6,21 @@ the scan, and hands the question to the ledger, which decides inside its transac
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from actors._common import hand_over, offer
+from actors.admission._identity import HashId, Verify, identify
 from actors.passes import FaceVerdict, VerifyFace
 from core import Address, Envelope, Failed, MailboxFull, Stop
 from protocols.errors import TicketCodeError
 from protocols.messages import CredentialKind, Decide, Denied, Scan
-from protocols.ticketcode import TicketCode
 from storage.interfaces import GrantOp, RefusedScan
 
 FACES_WAITING_MAX = 64  # comparisons under way; more are refused as `unavailable` at once
-CARD_CHARACTERS_MAX = 64
-
-HashId = Callable[[str, str], bytes]
-"""(kind, value) -> keyed hash of a credential, the only form in which one is stored. A code's value is its ticket."""
 
 
 class Admission:
     """The only way to a grant. `verify` raises TicketCodeError; `hash_id` is the key ring's."""
 
-    def __init__(
-        self, *, verify: Callable[[str], TicketCode], hash_id: HashId, ledger: Address, passes: Address
-    ) -> None:
+    def __init__(self, *, verify: Verify, hash_id: HashId, ledger: Address, passes: Address) -> None:
         self._verify = verify
         self._hash_id = hash_id
         self._ledger = ledger
@@ -53,7 +45,7 @@ class Admission:
     def _on_question(self, question: Decide, envelope: Envelope, me: Address) -> None:
         scan = question.scan
         try:
-            credential_hash = self._identify(scan)
+            credential_hash = identify(scan.credential, self._verify, self._hash_id)
         except TicketCodeError as exc:
             self._refuse(scan, exc.reason, envelope)
             return
@@ -75,15 +67,6 @@ class Admission:
             envelope.reply(Denied(nonce=scan.nonce, code="unavailable"))
             return
         self._faces[self._next_face] = (envelope, credential_hash)
-
-    def _identify(self, scan: Scan) -> bytes:
-        """The stored form of what was scanned. Raises TicketCodeError for what cannot be one of ours."""
-        value = scan.credential.value
-        if scan.credential.kind is CredentialKind.CODE:
-            return self._hash_id(CredentialKind.CODE, str(self._verify(value).ticket))
-        if not 0 < len(value) <= CARD_CHARACTERS_MAX:
-            raise TicketCodeError("unknown_code")
-        return self._hash_id(CredentialKind.CARD, value)
 
     def _on_verdict(self, verdict: FaceVerdict) -> None:
         waiting = self._faces.pop(verdict.ref, None)

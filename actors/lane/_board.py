@@ -124,6 +124,10 @@ class BoardLane:
         self._state = "starting"
         self._postponed = 0
 
+    def refuses(self) -> str:
+        """The code with which the lane refuses every entry now, or an empty string. For people to look at."""
+        return self._face.refuses()
+
     async def run(self, me: Address) -> None:
         self._me = me
         self._run_ = None

@@ -137,6 +137,10 @@ class LinkLane:
         self._reported: int | None = None  # under which incident the gate says that it is released
         self._over: frozenset[int | None] = frozenset()  # the incidents that the last restore ended
 
+    def refuses(self) -> str:
+        """The code with which the lane refuses every entry now, or an empty string. For people to look at."""
+        return self._face.refuses()
+
     async def run(self, me: Address) -> None:
         self._me = me
         self._scans.clear()

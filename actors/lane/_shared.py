@@ -107,6 +107,17 @@ class Face:
     def view(self) -> LaneView:
         return self._view
 
+    def refuses(self) -> str:
+        """The code with which every entry is refused as the lane now stands; empty if the ticket decides."""
+        view = self._view
+        if view.state == "released":
+            return "emergency_go"
+        if view.state in ("needs_rearm", "rearming"):
+            return "lane_closed"
+        if not view.available:
+            return "unavailable"
+        return "" if view.mode in ENTRY_MODES else "lane_closed"
+
     def show(self, **changes: object) -> None:
         """Change fields of the view; telling nothing when nothing changed."""
         view = msgspec.structs.replace(self._view, **changes)
