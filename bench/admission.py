@@ -1,8 +1,9 @@
 """Grants and closes on disk: 64 lanes against pgbench with 64 clients, in turns, on the same PostgreSQL.
 
 A lane asks for a grant, and when it has it says that one person passed and that the grant is over; each of the three
-is answered when it is on disk.  A durable commit here is a grant or a close (passage and end together), as the floor's
-is a row.  Nothing is reported unless the live settings say that a commit is one.
+is answered when it is on disk.  Lanes speak as the server's own do: they tell, in this order, and the answers are
+messages to them.  A durable commit here is a grant or a close (passage and end together), as the floor's is a row.
+Nothing is reported unless the live settings say that a commit is one.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
 from actors.admission import decide
-from protocols.messages import Denied, EndReason
+from core.testing import Probe
+from protocols.messages import Booked, EndReason, Granted, Settled
 from storage.embedded import Embedded, embedded, program
 from storage.testing import (
     LedgerUser,
@@ -43,6 +45,8 @@ PGBENCH_SCRIPT = """\\set id random(1, 1000000000)
 insert into floor (id, payload) values (:id, 'a row of about the size of a grant, with a nonce and two times in it');
 """
 DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
+
+T = TypeVar("T")
 
 
 class NotDurable(Exception):
@@ -152,15 +156,27 @@ async def _lanes(ledger: LedgerUser, tickets: list[int], seconds: float, waits: 
 
     async def lane(name: str) -> None:
         nonlocal commits
-        while tickets and (begun := time.perf_counter()) < until:
-            granted = await ledger.ask(grant_op(tickets.pop(), lane=name, device=name, pax=1), ASK_S)
-            waits.append(time.perf_counter() - begun)
-            if isinstance(granted, Denied):
-                raise AssertionError(f"a good ticket was refused: {granted.code}")
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(ledger.ask, passage(granted, lane=name, device=name), ASK_S)
-                nursery.start_soon(ledger.ask, end(granted, 1, lane=name, device=name, why=EndReason.COMPLETE), ASK_S)
-            commits += 2
+        me = Probe(name)
+        own = {"lane": name, "device": name}
+
+        async def answer(kind: type[T]) -> T:
+            value = (await me.receive()).msg
+            if not isinstance(value, kind):
+                raise AssertionError(f"{value!r} instead of {kind.__name__}")
+            return value
+
+        with trio.fail_after(ASK_S):
+            while tickets and (begun := time.perf_counter()) < until:
+                ledger.address.tell(grant_op(tickets.pop(), pax=1, **own), reply_to=me)
+                granted = await answer(Granted)
+                waits.append(time.perf_counter() - begun)
+                ledger.address.tell(passage(granted, **own), reply_to=me)
+                ledger.address.tell(end(granted, 1, why=EndReason.COMPLETE, **own), reply_to=me)
+                await answer(Booked)
+                settled = await answer(Settled)
+                if settled.passed != 1:
+                    raise AssertionError(f"{settled.passed} people are booked instead of 1")
+                commits += 2
 
     begun = time.perf_counter()
     async with trio.open_nursery() as nursery:

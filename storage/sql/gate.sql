@@ -1,7 +1,13 @@
--- name: grants
--- Known grants by id, by (device, nonce) or by (lane, nonce), open or over; and, with no grant, the scans that their
--- lane has given up.
-with wanted as materialized (
+-- name: load
+-- All that a batch touches, in one round trip; each kind of row is an array of records, null without any.
+--   grants       known ones by id, by (device, nonce) or by (lane, nonce), open or over
+--   abandoned    the scans that their lane has given up
+--   passages     those that are booked already
+--   credentials  presented ones, with the ticket that they lead to
+--   rights       what presented credentials may use, and what the known grants use
+--   zones        all
+-- Rights are locked in the order of their ids, then zones, so that two writers never wait for each other.
+with named as materialized (
     select unnest($2::bigint[]) as grant_id
     union
     select g.grant_id
@@ -11,55 +17,50 @@ with wanted as materialized (
     select g.grant_id
       from unnest($5::text[], $6::text[]) as w (lane, nonce)
       join grants g on g.site = $1 and g.lane = w.lane and g.nonce = w.nonce
-)
-select g.grant_id, g.lane, g.device, g.nonce, g.ticket, g.entitlement, g.product_class, g.to_zone, g.pax, g.remaining,
-       g.ttl_s, extract(epoch from g.granted_at)::float8 as granted_at, h.grant_id is not null as open, e.why,
-       (select count(*) from passages p where p.site = $1 and p.grant_id = g.grant_id) as passed
-  from wanted
-  join grants g on g.site = $1 and g.grant_id = wanted.grant_id
-  left join holds h on h.site = $1 and h.grant_id = g.grant_id
-  left join grant_ends e on e.site = $1 and e.grant_id = g.grant_id
-union all
-select null, a.lane, a.device, a.nonce, null, null, null, null, null, null, null, null, null, a.why, null
-  from unnest($7::text[], $8::text[]) as w (lane, nonce)
-  join abandoned_scans a on a.site = $1 and a.lane = w.lane and a.nonce = w.nonce
-
--- name: passages
-select p.device, p.boot, p.direction, p.seq, p.kind
-  from passages p
-  join unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) as wanted (device, boot, direction, seq)
-       using (device, boot, direction, seq)
- where p.site = $1
-
--- name: rights
--- What presented credentials may use, and what known grants use; a right once per credential that leads to it. Locked
--- in the order of their ids, so that two writers never wait for each other.
-with presented as materialized (
+), known as materialized (
+    select g.grant_id, g.lane, g.device, g.nonce, g.ticket, g.entitlement, g.product_class, g.to_zone, g.pax,
+           g.remaining, g.ttl_s, extract(epoch from g.granted_at)::float8 as granted_at,
+           h.grant_id is not null as open,
+           (select count(*) from passages p where p.site = $1 and p.grant_id = g.grant_id) as passed, e.why
+      from named
+      join grants g on g.site = $1 and g.grant_id = named.grant_id
+      left join holds h on h.site = $1 and h.grant_id = g.grant_id
+      left join grant_ends e on e.site = $1 and e.grant_id = g.grant_id
+), presented as materialized (
     select c.kind, c.value_hash, c.ticket, c.state
-      from unnest($2::text[], $3::bytea[]) as w (kind, value_hash)
+      from unnest($13::text[], $14::bytea[]) as w (kind, value_hash)
       join credentials c on c.site = $1 and c.kind = w.kind and c.value_hash = w.value_hash
 ), wanted as materialized (
     select e.entitlement from presented join entitlements e on e.site = $1 and e.ticket = presented.ticket
     union
-    select unnest($4::bigint[])
+    select entitlement from known
+), rights as materialized (
+    select e.entitlement, e.ticket, e.zone, e.sold, e.redeemed, e.held, e.refunded, e.reserved_refund,
+           extract(epoch from e.last_used_at)::float8 as last_used_at, e.last_used_lane,
+           t.state, extract(epoch from t.valid_from)::float8 as valid_from,
+           extract(epoch from t.valid_to)::float8 as valid_to,
+           p.product, p.product_class, p.needs_face, p.min_gap_s
+      from wanted
+      join entitlements e on e.site = $1 and e.entitlement = wanted.entitlement
+      join tickets t on t.site = $1 and t.ticket = e.ticket
+      join products p on p.site = $1 and p.product = t.product and p.version = t.version
+     order by e.entitlement
+       for update of e
+), places as materialized (
+    select zone, limit_people, inside, held from zones where site = $1 order by zone for update
 )
-select e.entitlement, e.ticket, e.zone, e.sold, e.redeemed, e.held, e.refunded, e.reserved_refund,
-       extract(epoch from e.last_used_at)::float8 as last_used_at, e.last_used_lane,
-       t.state, extract(epoch from t.valid_from)::float8 as valid_from,
-       extract(epoch from t.valid_to)::float8 as valid_to,
-       p.product, p.product_class, p.needs_face, p.min_gap_s,
-       presented.kind, presented.value_hash, presented.state as credential_state
-  from wanted
-  join entitlements e on e.site = $1 and e.entitlement = wanted.entitlement
-  join tickets t on t.site = $1 and t.ticket = e.ticket
-  join products p on p.site = $1 and p.product = t.product and p.version = t.version
-  left join presented on presented.ticket = e.ticket
- order by e.entitlement
-   for update of e
-
--- name: zones
-select zone, limit_people, inside, held, pg_current_xact_id()::text as xid
-  from zones where site = $1 order by zone for update
+select (select array_agg(known) from known) as grants,
+       (select array_agg(row (a.lane, a.nonce))
+          from unnest($7::text[], $8::text[]) as w (lane, nonce)
+          join abandoned_scans a on a.site = $1 and a.lane = w.lane and a.nonce = w.nonce) as abandoned,
+       (select array_agg(row (p.device, p.boot, p.direction, p.seq, p.kind))
+          from unnest($9::text[], $10::text[], $11::text[], $12::bigint[]) as w (device, boot, direction, seq)
+          join passages p on p.site = $1 and p.device = w.device and p.boot = w.boot and p.direction = w.direction
+                         and p.seq = w.seq) as passages,
+       (select array_agg(presented) from presented) as credentials,
+       (select array_agg(rights) from rights) as rights,
+       (select array_agg(places) from places) as zones,
+       pg_current_xact_id()::text as xid
 
 -- name: expired_holds
 select h.grant_id, h.lane, g.ticket, extract(epoch from h.expires_at)::float8 as expires_at
