@@ -500,3 +500,92 @@ async def test_a_technician_sees_the_live_tree_of_actors_and_a_cashier_does_not(
 
         await in_browser(technician)
         await in_browser(cashier)
+
+
+class _Why:
+    """An actor that answers `site.explain`: every ticket is for the museum, unless a face matches."""
+
+    def __init__(self) -> None:
+        self.address = Address("explainer")
+        self.asked: list[c.ExplainScan] = []
+
+    async def main(self, me: Address) -> None:
+        while not isinstance((envelope := await me.receive()).msg, Stop):
+            self.asked.append(envelope.msg)
+            envelope.reply(self.answer(envelope.msg))
+
+    def answer(self, asked: c.ExplainScan) -> c.Explanation:
+        fine = c.ExplainStep(
+            check="ticket", name_zh="票状态", name_en="ticket's state", verdict="ok", text_zh="正常", text_en="active"
+        )
+        wrong = c.ExplainStep(
+            check="zone",
+            name_zh="区域",
+            name_en="zone",
+            verdict="refused",
+            text_zh="权益 museum",
+            text_en="for <b>museum</b>",
+            code="wrong_zone",
+            cure_zh="走通往 museum 的通道",
+            cure_en="at a lane into museum",
+        )
+        good = asked.face_ok
+        return c.Explanation(
+            lane=asked.lane,
+            zone="park",
+            at=time.time(),
+            admitted=good,
+            code="ok" if good else "wrong_zone",
+            text_zh="请通行",
+            text_en="Please pass" if good else "This ticket is not for this area",
+            pax=3 if good else 0,
+            ticket=4711,
+            product="adult",
+            steps=[fine] if good else [fine, wrong],
+        )
+
+
+async def test_an_operator_asks_why_a_ticket_is_refused_at_a_lane_and_its_code_does_not_stay() -> None:
+    why = _Why()
+    route = Route(
+        method="site.explain", params=c.ExplainScan, address=why.address, permission="lane.set_mode", timeout_s=2.0
+    )
+
+    tree = Supervisor("site", [Child(why.address, why.main)])
+    async with running(tree), StubSite(more_routes=[route]).open() as site:
+
+        def script(page: Any) -> None:
+            enter(page, site)
+            page.locator("[data-lane]").first.click()
+            field = page.locator("input[name=why-code]")
+            field.fill("PF1:SECRET")
+            field.press("Enter")  # as a scanner ends a code
+            answer = page.locator("[data-testid=why]")
+            answer.wait_for()
+            told = answer.inner_text()
+            assert answer.get_attribute("data-code") == "wrong_zone"
+            assert "Would be refused" in told and "This ticket is not for this area" in told
+            assert "for <b>museum</b>" in told and "at a lane into museum" in told, "text, and never markup"
+            verdicts = answer.locator("li").evaluate_all("all => all.map(each => each.dataset.verdict)")
+            assert verdicts == ["ok", "refused"]
+            assert field.input_value() == "" and "PF1:SECRET" not in page.content()
+            page.get_by_label("Suppose that the holder's face matches").check()
+            field.fill("PF1:SECRET")
+            page.get_by_role("button", name="Why?").click()
+            page.locator("[data-testid=why][data-code=ok]").wait_for()
+            assert "Would be let in: 3" in page.locator("[data-testid=why]").inner_text()
+
+        await in_browser(script)
+        assert [asked.code for asked in why.asked] == ["PF1:SECRET"] * 2
+        assert why.asked[0].lane == why.asked[1].lane != ""
+
+
+async def test_who_may_not_ask_sees_no_form() -> None:
+    def script(page: Any) -> None:
+        enter(page, site)
+        page.locator("[data-lane]").first.click()
+        page.locator(".lane-panel").wait_for()
+        assert page.locator("input[name=why-code]").count() == 0
+
+    async with StubSite().open() as site:
+        await in_browser(script)

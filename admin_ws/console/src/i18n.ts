@@ -92,6 +92,13 @@ const texts = {
   other: ["其他", "Other"],
   search: ["筛选通道、代码或文字", "Filter by lane, code or text"],
   nothing: ["没有符合条件的事件", "No matching events"],
+  // why a ticket is refused
+  why: ["为什么？", "Why?"],
+  whyCode: ["扫描或粘贴票码", "Scan or paste a code"],
+  whyFace: ["假定人脸比对成功", "Suppose that the holder's face matches"],
+  whyAdmitted: ["可放行 {n} 人", "Would be let in: {n}"],
+  whyRefused: ["会被拒绝", "Would be refused"],
+  whyCure: ["可通过：", "It would pass:"],
   // flow
   flow: ["每分钟人数", "People per minute"],
   entries: ["进入", "Entries"],

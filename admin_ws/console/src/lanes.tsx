@@ -7,6 +7,7 @@ import { Icon, type IconName } from "./icons";
 import { call } from "./rpc";
 import { asCallError, evacuation, lane, laneIds, may, RED_AFTER_S, released, serverNow, zoneName } from "./store";
 import type { LaneView } from "./types";
+import { Why } from "./why";
 
 const REFUSAL_SHOWN_S = 6; // a refusal colours its tile for so long
 const MANY_FROM = 8; // lanes; more get narrower tiles, so that all are seen without scrolling
@@ -256,6 +257,7 @@ export function LanePanel(): JSX.Element | null {
           <Icon name={message.bad ? "cross" : "check"} /> {message.text}
         </p>
       )}
+      {may("site.explain") && <Why key={id} lane={id} />}
     </section>
   );
 }

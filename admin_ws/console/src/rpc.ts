@@ -4,6 +4,8 @@ import { signal } from "@preact/signals";
 import type { Actor } from "./system";
 import type { Done, Delta, Login, Resume, Session, Snapshot } from "./types";
 import type {
+  Explanation,
+  ExplainScanParams,
   GetPrintJobsParams,
   ListProductsParams,
   ManualOpenParams,
@@ -37,6 +39,7 @@ export interface Methods {
   "sales.sell": [SellParams, Sold];
   "sales.print_jobs": [GetPrintJobsParams, PrintJobs];
   "site.inspect": [Record<string, never>, Actor];
+  "site.explain": [ExplainScanParams, Explanation];
 }
 export type Method = keyof Methods;
 
