@@ -64,6 +64,11 @@ PENDING_LIMIT = 1024  # operations waiting for the next ones; beyond it the mail
 DOUBT_LIMIT_S = 10.0  # how long those wait whose COMMIT got no answer
 RETRY_LIMIT_S = 1.5  # how long those wait whose transaction certainly did not happen
 BACKOFF_S = (0.05, 5.0)  # first and longest pause between two attempts to connect
+# Before its first operation a transaction costs 2 ms of PostgreSQL's processor and 2.6 ms of ours, an operation then
+# 0.06 ms of each (64 lanes on two cores). Those who have just been answered often have more to say, and say it within
+# a turn: taken along, it needs no transaction of its own. No more turns than that: who waits already must not wait for
+# others to think.
+COLLECT_TURNS = 3  # of the scheduler: to hear the answer, to speak, to be heard
 SWEEP_EVERY_S = 1.0  # grants past their ttl; also notices a hung database when nothing else happens
 SETTINGS_EVERY_S = 30.0
 
@@ -220,6 +225,9 @@ class Ledger:
                 now = trio.current_time()
                 if self._pending:
                     doubt = await self._commit(self._take_batch())
+                    if doubt is None:
+                        for _ in range(COLLECT_TURNS):
+                            await trio.lowlevel.checkpoint()
                 elif self._stopping:
                     return
                 elif now >= swept + SWEEP_EVERY_S:
