@@ -30,6 +30,8 @@ QUICK_LIMIT_S = 10 * 60.0
 ALL_LIMIT_S = 58 * 60.0  # `make test` promises an hour, and setting up takes its part of it
 COLLECT_LIMIT_S = 120.0
 STOP_GRACE_S = 5.0
+# two at a time: most tests wait for a device, a socket or a disk; a file's tests stay together and share its cluster
+SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")
 PYTEST_FOUND_NOTHING = 5  # pytest's exit code when no test was selected
 
 SUMMARY = re.compile(r"^=*\s*((?:\d+ [a-z]+(?:, )?)+ in [\d.]+s.*?)\s*=*$")
@@ -170,7 +172,7 @@ def run_all(*, slow: bool) -> list[Outcome]:
         tool_lane("mypy", [str(BIN / "mypy")], left_s(), env=env),
         tool_lane("import contracts", [str(BIN / "lint-imports")], left_s(), env=env),
         tool_lane("console page", [sys.executable, str(SETUP), "console"], left_s(), env=env),
-        pytest_lane("quick tests", ["-m", "not slow"], left_s(), env=env),
+        pytest_lane("quick tests", ["-m", "not slow", *SIDE_BY_SIDE], left_s(), env=env),
     ]
     for folder in collected_slow(env) if slow else []:
         outcomes.append(pytest_lane(f"slow: {Path(folder).stem}", ["-m", "slow", folder], left_s(), env=env))  # noqa: PERF401
