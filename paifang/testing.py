@@ -36,6 +36,7 @@ from sim.barrier import Timing
 from sim.lane import SimLane
 from sim.site import SimSite
 from sim.truth import Truth
+from storage import _exec_as
 from storage.audit import AuditReport, audit
 from storage.connection import Dsn
 from storage.embedded import Embedded, embedded
@@ -55,6 +56,12 @@ T = TypeVar("T")
 def _password_hash() -> str:
     """Slow on purpose, and the same for all users of all rigs."""
     return hash_password(PASSWORD)
+
+
+def _tied() -> list[str]:
+    """What makes a server die with a test run that is killed: it would go on and hold other tests' serial lines."""
+    ids = (os.geteuid(), os.getegid(), os.getpid(), int(signal.SIGKILL))
+    return [sys.executable, "-I", "-S", _exec_as.__file__, *map(str, ids)]
 
 
 def free_ports(count: int) -> list[int]:
@@ -140,7 +147,7 @@ class SiteRig:
         output.write_bytes(b"")
         with output.open("ab") as out, (self.folder / "server.err").open("ab") as err:
             self.server = subprocess.Popen(  # noqa: ASYNC220 - starting is quick, and the handle must be synchronous
-                [sys.executable, *self.program, "serve", str(self.site_path), "--data", str(self.data)],
+                [*_tied(), sys.executable, *self.program, "serve", str(self.site_path), "--data", str(self.data)],
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
