@@ -283,30 +283,29 @@ async def test_kill_9_during_traffic_then_audit_finds_nothing(tmp_path):
         waiting = list(sold)
         admitted: list[str] = []
 
-        async def visitors(lane: str, scope: trio.CancelScope) -> None:
-            with scope:
-                while waiting:
-                    code = waiting.pop()
-                    if await rig.admit(lane, code, patience_s=3.0):
-                        admitted.append(code)
+        async def visitors(lane: str) -> None:
+            while waiting:
+                code = waiting.pop()
+                if await rig.admit(lane, code, patience_s=3.0):
+                    admitted.append(code)
 
         async with trio.open_nursery() as nursery:
-            scope = trio.CancelScope()
             for lane in ("s1", "s2", "g1", "g2"):
-                nursery.start_soon(visitors, lane, scope)
+                nursery.start_soon(visitors, lane)
             for _ in range(3):
                 await trio.sleep(2.0)
                 rig.kill()
                 await rig.start()
             await trio.sleep(3.0)
-            scope.cancel()
+            nursery.cancel_scope.cancel()
         assert admitted
         await rig.lanes_idle(30.0)
         assert await rig.devices.said(20.0)
         await rig.settled(20.0)
         report = await rig.audit()
         assert report.broken == [] and report.checked
-        passed = sum(isinstance(event, Sensor) and event.direction == "entry" for event in read(rig.truth.path))
+        truth = read(rig.data / "sim" / "truth.jsonl")
+        passed = sum(isinstance(event, Sensor) and event.direction == "entry" for event in truth)
         assert await rig.value("select inside from zones where zone = 'park'") == passed
 
 
