@@ -10,7 +10,6 @@ so whatever was missed (a lost frame, a killed server) is booked from the differ
 
 from __future__ import annotations
 
-import collections
 import math
 import time
 from enum import Enum
@@ -19,7 +18,6 @@ import trio
 
 from actors._common import offer
 from actors.admission.refusals import OK
-from actors.counter import AskBooks
 from actors.gate import GateClose, GateOpen, GateRearm, GateRelease, GateReport, GateResume
 from actors.lane._shared import (
     ALARM_SHOWN_S,
@@ -35,6 +33,7 @@ from actors.lane._shared import (
     check_mode,
     check_open,
 )
+from actors.lane._statements import Statements
 from core import Address, Envelope, Failed, Machine, MailboxFull, State, Stop
 from drivers.base import AlarmKind, Barrier, BarrierChanged, DeviceDown, DeviceUp, GateAlarm, PassageCounted
 from protocols.messages import (
@@ -43,13 +42,11 @@ from protocols.messages import (
     Decide,
     Denied,
     Direction,
-    Ended,
     EndReason,
     Granted,
     GrantState,
     LaneMode,
     PassageKind,
-    Passed,
     Rearm,
     Release,
     ReleaseAck,
@@ -57,12 +54,11 @@ from protocols.messages import (
     Scan,
     Telemetry,
 )
-from storage.interfaces import CounterBaseline, LaneBooks, OpenCase, RefusedScan
+from storage.interfaces import LaneBooks, OpenCase, RefusedScan
 
 DECIDE_S = 2.0  # a visitor waits no longer for a decision; then the lane says `unavailable`
 CLOSING_S = 4.0  # the barrier should be sensed closed this long after a grant's end; then it is told to again
 SETTLE_S = 8.0  # after a restart, a barrier that still stands open for an old grant is closed after this long
-OVER_MAX = 64  # ended grants that are remembered: books read before the lane's own word arrived still call them open
 POSTPONE_SCAN_MAX = 1  # the next visitor may scan while the barrier is still moving; nobody else queues in software
 
 REARM_S = 10.0  # a board that is not sensed closed this long after re-arming still needs it
@@ -104,7 +100,7 @@ class BoardLane:
         self._config = config
         self._parts = parts
         self._gate = gate
-        self._counter = counter
+        self._words = Statements(config, counter)
         self._face = Face(config, "serial", parts)
         self._mode = config.mode
         self._barrier = Barrier.UNKNOWN
@@ -116,7 +112,6 @@ class BoardLane:
         self._nonce = ""
         self._answered = True  # admission has said whether something was written for `_nonce`
         self._scan: Scan | None = None
-        self._over: collections.deque[int] = collections.deque(maxlen=OVER_MAX)  # grants that were said to be over
         self._incident: int | None = None
         self._held_locally = False  # released by somebody at the board, and by no evacuation that is known here
         self._tailgate_at = -math.inf
@@ -149,7 +144,7 @@ class BoardLane:
         self._enter("recovering", available=False)
         self._run_ = None
         self._books, self._resumed = None, False
-        offer(self._counter, AskBooks())
+        self._words.ask_books()
         m.state_timeout(SETTLE_S)
         while (settled := self._may_settle()) is None:
             envelope = await m.event()
@@ -161,7 +156,7 @@ class BoardLane:
             if following is not STAY:
                 self._interrupt(following)
                 return _transition(following)
-        self._settle_books(*settled)
+        self._words.settle(*settled)
         return self._held_open if self._barrier is Barrier.RELEASED else self._idle
 
     def _may_settle(self) -> tuple[LaneBooks, Counters] | None:
@@ -176,14 +171,14 @@ class BoardLane:
         """Recovering ends early: settle what is known for a release, which goes on counting; otherwise begin anew."""
         if self._resumed and following == self._released:
             assert self._books is not None and self._now is not None
-            self._settle_books(self._books, self._now)
+            self._words.settle(self._books, self._now)
         else:
             self._resumed = False
 
     def _hurry(self) -> None:
         """Recovering takes long: ask the ledger again, or close a barrier that still stands open for an old grant."""
         if self._books is None or not self._resumed:  # the gate's actor may have died holding what it was told
-            offer(self._counter, AskBooks())
+            self._words.ask_books()
         elif self._books.open_grants:
             offer(self._gate, GateClose())  # boards have their own anti-pinch: safe for whoever stands there
 
@@ -201,7 +196,7 @@ class BoardLane:
             self._face.answered("unavailable")
             following = self._idle
         if not self._answered:  # whatever the answer would have been, nobody passes on it
-            self._say(self._end(None, self._nonce, 0, EndReason.NEVER_OPENED))
+            self._words.end(None, self._nonce, 0, EndReason.NEVER_OPENED)
         return _transition(following)
 
     async def _granted(self, m: Machine) -> State | None:
@@ -416,7 +411,7 @@ class BoardLane:
         if self._state != "deciding" or granted.nonce != self._nonce or granted.state is not GrantState.OPEN:
             # too late, or not ours any more: the people did not pass, and the lane says so
             if granted.state is GrantState.OPEN:
-                self._say(self._end(granted.grant, granted.nonce, granted.passed, EndReason.NEVER_OPENED))
+                self._words.end(granted.grant, granted.nonce, granted.passed, EndReason.NEVER_OPENED)
             if self._state != "deciding" or granted.nonce != self._nonce:
                 return STAY
             self._answered = True
@@ -425,7 +420,7 @@ class BoardLane:
         self._answered = True
         self._ttl_s = granted.ttl_s
         if not self._open_gate(granted.pax - granted.passed):
-            self._say(self._end(granted.grant, granted.nonce, granted.passed, EndReason.NEVER_OPENED))
+            self._words.end(granted.grant, granted.nonce, granted.passed, EndReason.NEVER_OPENED)
             self._face.answered("unavailable", trace=self._me.trace)
             return self._idle
         self._run_ = _Run(granted.grant, granted.nonce, granted.pax, granted.passed)
@@ -461,7 +456,7 @@ class BoardLane:
         before = self._now.entries if direction is Direction.ENTRY else self._now.exits
         for value in range(before + 1, counter + 1):
             kind, grant = self._classify(direction)
-            self._pass(direction, epoch, value, kind, grant)
+            self._words.passed(direction, epoch, value, kind, grant)
             if (grant is not None and run is not None) or (run is not None and kind is PassageKind.STAFF):
                 run.passed += 1
         self._count_up(direction, counter)
@@ -551,19 +546,19 @@ class BoardLane:
             for direction, value in ((Direction.ENTRY, counters.entries), (Direction.EXIT, counters.exits)):
                 self._on_counted(direction, counters.epoch, value)
         else:  # it was reset: what it counts from here on is news
-            self._say(self._baseline(counters))
+            self._words.baseline(counters)
             self._now = counters
 
     def _count_on(self) -> None:
         """Ask for the books when they are not known yet; people who flee are counted as soon as they are."""
         if not self._resumed and self._now is not None:
             self._books = None
-            offer(self._counter, AskBooks())
+            self._words.ask_books()
             self._me.set_timer("books", SETTLE_S, BooksLate())
 
     def _settle_released(self, books: LaneBooks, now: Counters) -> None:
         self._resumed = True
-        self._settle_books(books, now)
+        self._words.settle(books, now)
 
     def _on_alarm(self, kind: AlarmKind) -> None:
         self._face.show(alarm=kind.value)
@@ -628,65 +623,11 @@ class BoardLane:
         envelope.reply(None)
         return self._granted
 
-    # --- statements -------------------------------------------------------------------------------------------
-
-    def _settle_books(self, books: LaneBooks, now: Counters) -> None:
-        """Book what the board counted and the ledger does not know; end the grants that were open."""
-        if books.epoch != now.epoch or books.entries is None or books.exits is None:
-            self._say(self._baseline(now))
-            for grant in books.open_grants:
-                if grant.counter_epoch is None or grant.counter_epoch != now.epoch:
-                    continue  # its counters are gone: `unresolved`, a person settles it
-                self._say(self._end(grant.grant, grant.nonce, grant.passed, EndReason.RECOVERED))
-            return
-        next_entry = books.entries + 1
-        for grant in books.open_grants:
-            if grant.counter_epoch != now.epoch:
-                continue
-            passed = grant.passed
-            over = grant.grant in self._over  # its end is said again, should it have been lost; nobody passes on it
-            while not over and next_entry <= now.entries and passed < grant.pax:
-                self._pass(Direction.ENTRY, now.epoch, next_entry, PassageKind.GRANTED, grant.grant)
-                next_entry += 1
-                passed += 1
-            self._say(self._end(grant.grant, grant.nonce, passed, EndReason.RECOVERED))
-        for value in range(next_entry, now.entries + 1):
-            self._pass(Direction.ENTRY, now.epoch, value, PassageKind.UNATTENDED, None)
-        for value in range(books.exits + 1, now.exits + 1):
-            self._pass(Direction.EXIT, now.epoch, value, PassageKind.EXIT, None)
-
-    def _baseline(self, now: Counters) -> CounterBaseline:
-        config = self._config
-        return CounterBaseline(
-            lane=config.lane,
-            device=config.device,
-            epoch=now.epoch,
-            entries=now.entries,
-            exits=now.exits,
-            at=time.time(),
-        )
+    # --- small helpers ---------------------------------------------------------------------------------------
 
     def _finish(self, run: _Run, why: EndReason) -> None:
         if run.grant is not None:
-            self._say(self._end(run.grant, run.nonce, run.passed, why))
-
-    def _pass(self, direction: Direction, epoch: str, value: int, kind: PassageKind, grant: int | None) -> None:
-        config = self._config
-        inward = direction is Direction.ENTRY
-        self._say(
-            Passed(
-                lane=config.lane,
-                device=config.device,
-                boot=epoch,
-                seq=value,
-                direction=direction,
-                kind=kind,
-                grant=grant,
-                from_zone=config.from_zone if inward else config.to_zone,
-                to_zone=config.to_zone if inward else config.from_zone,
-                at=time.time(),
-            )
-        )
+            self._words.end(run.grant, run.nonce, run.passed, why)
 
     def _count_up(self, direction: Direction, counter: int) -> None:
         now = self._now
@@ -695,17 +636,6 @@ class BoardLane:
             self._now = Counters(now.epoch, max(now.entries, counter), now.exits)
         else:
             self._now = Counters(now.epoch, now.entries, max(now.exits, counter))
-
-    def _say(self, statement: Passed | Ended | CounterBaseline) -> None:
-        offer(self._counter, statement)
-
-    def _end(self, grant: int | None, nonce: str, passed: int, why: EndReason) -> Ended:
-        config = self._config
-        if grant is not None:
-            self._over.append(grant)
-        return Ended(
-            lane=config.lane, device=config.device, grant=grant, nonce=nonce, passed=passed, why=why, at=time.time()
-        )
 
     def _acknowledge(self) -> None:
         if self._incident is None:

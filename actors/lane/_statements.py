@@ -1,0 +1,101 @@
+"""What a lane on a board states to its counter: people who passed, grants that are over, where the counting began."""
+
+from __future__ import annotations
+
+import collections
+import time
+
+from actors._common import offer
+from actors.counter import AskBooks
+from actors.lane._shared import LaneConfig
+from core import Address
+from protocols.messages import Counters, Direction, Ended, EndReason, PassageKind, Passed
+from storage.interfaces import CounterBaseline, LaneBooks
+
+OVER_MAX = 64  # ended grants that are remembered: books read before the lane's own word arrived still call them open
+
+
+class Statements:
+    """One lane's words. `counter` keeps each until it is on disk; a full one is counted by its mailbox, and the board
+    still knows."""
+
+    def __init__(self, config: LaneConfig, counter: Address) -> None:
+        self._config = config
+        self._counter = counter
+        self._over: collections.deque[int] = collections.deque(maxlen=OVER_MAX)  # grants that were said to be over
+
+    def ask_books(self) -> None:
+        """What does the ledger know of this lane? Answered with `LaneBooks` once everything said is on disk."""
+        offer(self._counter, AskBooks())
+
+    def passed(self, direction: Direction, epoch: str, value: int, kind: PassageKind, grant: int | None) -> None:
+        """One person passed; `value` is the board's cumulative counter after this person."""
+        config = self._config
+        inward = direction is Direction.ENTRY
+        self._say(
+            Passed(
+                lane=config.lane,
+                device=config.device,
+                boot=epoch,
+                seq=value,
+                direction=direction,
+                kind=kind,
+                grant=grant,
+                from_zone=config.from_zone if inward else config.to_zone,
+                to_zone=config.to_zone if inward else config.from_zone,
+                at=time.time(),
+            )
+        )
+
+    def end(self, grant: int | None, nonce: str, passed: int, why: EndReason) -> None:
+        """A grant is over; without its id, the scan whose answer never came is given up."""
+        config = self._config
+        if grant is not None:
+            self._over.append(grant)
+        self._say(
+            Ended(
+                lane=config.lane, device=config.device, grant=grant, nonce=nonce, passed=passed, why=why, at=time.time()
+            )
+        )
+
+    def baseline(self, now: Counters) -> None:
+        """The counting begins here: what the counters say already is nobody's passage."""
+        config = self._config
+        self._say(
+            CounterBaseline(
+                lane=config.lane,
+                device=config.device,
+                epoch=now.epoch,
+                entries=now.entries,
+                exits=now.exits,
+                at=time.time(),
+            )
+        )
+
+    def settle(self, books: LaneBooks, now: Counters) -> None:
+        """Book what the board counted and the ledger does not know; end the grants that were open."""
+        if books.epoch != now.epoch or books.entries is None or books.exits is None:
+            self.baseline(now)
+            for grant in books.open_grants:
+                if grant.counter_epoch is None or grant.counter_epoch != now.epoch:
+                    continue  # its counters are gone: `unresolved`, a person settles it
+                self.end(grant.grant, grant.nonce, grant.passed, EndReason.RECOVERED)
+            return
+        next_entry = books.entries + 1
+        for grant in books.open_grants:
+            if grant.counter_epoch != now.epoch:
+                continue
+            passed = grant.passed
+            over = grant.grant in self._over  # its end is said again, should it have been lost; nobody passes on it
+            while not over and next_entry <= now.entries and passed < grant.pax:
+                self.passed(Direction.ENTRY, now.epoch, next_entry, PassageKind.GRANTED, grant.grant)
+                next_entry += 1
+                passed += 1
+            self.end(grant.grant, grant.nonce, passed, EndReason.RECOVERED)
+        for value in range(next_entry, now.entries + 1):
+            self.passed(Direction.ENTRY, now.epoch, value, PassageKind.UNATTENDED, None)
+        for value in range(books.exits + 1, now.exits + 1):
+            self.passed(Direction.EXIT, now.epoch, value, PassageKind.EXIT, None)
+
+    def _say(self, statement: Passed | Ended | CounterBaseline) -> None:
+        offer(self._counter, statement)
