@@ -6,7 +6,6 @@ The server is a process of its own, every wire is real.  Faults inside the serve
 from __future__ import annotations
 
 import json
-import os
 import resource
 import secrets
 import signal
@@ -142,6 +141,12 @@ def limit_files(rig: SiteRig, size: int) -> None:
     resource.prlimit(rig.server.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
+def descriptors(rig: SiteRig) -> int:
+    """Files and sockets that the server has open."""
+    assert rig.server is not None
+    return len(list(Path(f"/proc/{rig.server.pid}/fd").iterdir()))
+
+
 async def command_line(rig: SiteRig, *options: str, timeout: float = 10.0) -> tuple[int, dict[str, Any]]:
     """`paifang evacuate` to its end: exit code and report."""
     arguments = ["--data", str(rig.data), "--json", "--timeout", f"{timeout:g}", *options]
@@ -200,14 +205,13 @@ async def test_started_on_a_full_disk_with_a_released_latch_everything_opens(tmp
 async def test_a_server_without_a_free_file_descriptor_still_opens_everything(tmp_path):
     async with site_rig(tmp_path, serial=1, linked=1) as rig, rig.console("security1") as console:
         assert rig.server is not None
-        folder = f"/proc/{rig.server.pid}/fd"
-        used = len(os.listdir(folder))
+        used = descriptors(rig)
         resource.prlimit(rig.server.pid, resource.RLIMIT_NOFILE, (used + 20, used + 20))
         port = int(rig.site.link.work.rpartition(":")[2])
         with ExitStack() as stack:
             for _ in range(100):
                 stack.enter_context(closing(socket.create_connection(("127.0.0.1", port), 1.0)))
-            await until(lambda: len(os.listdir(folder)) >= used + 20, "there is no free descriptor")
+            await until(lambda: descriptors(rig) >= used + 20, "there is no free descriptor")
             await console.call("evacuation.trigger", Trigger(), Done)
             await opened(rig)
             assert read_latch(rig.data / "evacuation.latch").state == "normal", "no descriptor, no file"
