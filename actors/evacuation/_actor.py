@@ -18,7 +18,7 @@ import trio
 
 from actors._common import offer
 from actors.errors import CommandRefused
-from actors.evacuation.latch import Latch, LatchError, read_latch, write_latch
+from actors.evacuation.latch import Latch, LatchError, read_latch, read_slots, write_latch
 from actors.gate import GateRelease
 from core import Address, Envelope, Failed, MailboxFull, Stop
 from protocols import devicelink as link
@@ -28,6 +28,7 @@ from protocols.messages import AdoptRelease, Base, Rearm, Release, ReleaseAck, R
 from storage.interfaces import IncidentNote, LedgerRefused
 
 REPEAT_S = 1.0  # a lane without a sensed open barrier is told again this often
+KNOWN_MAX = 64  # incidents remembered: a release of one of them in the latch file is no news
 WATCH_S = 0.25  # how soon a latch written by `paifang evacuate` is noticed
 LATCH_RETRY_S = 1.0
 NOTES_MAX = 1000  # lines of the record that wait for the ledger; the oldest go first
@@ -109,6 +110,8 @@ class Evacuation:
         self._dirty = trio.Event()
         self._written = self._latch
         self._mtime_ns = 0
+        self._floor = 0  # sequence of the latch that we began with
+        self._known: collections.deque[int] = collections.deque(maxlen=KNOWN_MAX)  # incidents that were ours
 
     async def run(self, me: Address) -> None:
         self._me = me
@@ -163,6 +166,7 @@ class Evacuation:
             latch = read_latch(self._path)
         except LatchError:
             latch = Latch(state="released", incident=new_id(), by="unreadable latch file", at=time.time())
+        self._floor = latch.sequence
         if self._latch.state == "released":  # this actor was restarted, and memory is newer than the file
             latch = self._latch
         self._latch = self._written = latch
@@ -209,6 +213,7 @@ class Evacuation:
     def _send_release(self) -> None:
         incident = self._latch.incident
         assert incident is not None
+        self._known.append(incident)
         order = Release(incident=incident, drill=self._latch.drill)
         for address in self._lanes.values():
             address.tell(order, system=True)
@@ -299,16 +304,26 @@ class Evacuation:
             return False
         self._mtime_ns = mtime_ns
         try:
-            latch = read_latch(self._path)
+            slots = read_slots(self._path)
         except LatchError:
             return False
-        if latch.state != "released" or latch.incident is None or latch.sequence <= self._written.sequence:
-            return False
+        newest = max(slots, key=lambda slot: slot.sequence)
+        # written before a write of our own that was on its way, it stands in the older slot
+        before_ours = [s for s in slots if s.sequence > self._floor and s.incident not in self._known]
+        after_ours = [newest] if newest.sequence > self._written.sequence else []
+        for latch in (*after_ours, *before_ours):
+            if latch.state == "released" and latch.incident is not None:
+                return self._hear_of(latch, latch.incident)
+        return False
+
+    def _hear_of(self, latch: Latch, incident: int) -> bool:
+        """Another process released: join, or it was the same evacuation already. True when it is news."""
+        self._known.append(incident)
         if self._latch.state == "released":
             if self._latch.drill and not latch.drill:
                 self._release(latch.by, False, "")
             return False
-        self._take_over(latch.incident, drill=latch.drill, by=latch.by)
+        self._take_over(incident, drill=latch.drill, by=latch.by)
         return True
 
     def _take_over(self, incident: int, *, drill: bool, by: str) -> None:

@@ -44,18 +44,26 @@ def read_latch(path: Path) -> Latch:
 
     Raises LatchError when the file is there and cannot be read.
     """
+    return max(read_slots(path), key=lambda slot: slot.sequence)
+
+
+def read_slots(path: Path) -> list[Latch]:
+    """Every whole slot, one at least: the newest is what holds, the other one is what somebody wrote before it.
+
+    Raises LatchError when the file is there and cannot be read.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return Latch()
+        return [Latch()]
     except OSError as exc:
         raise LatchError(f"{path}: cannot be read ({exc.strerror}); give the server's account read access") from exc
     slots = [_decode(data[start : start + SLOT_BYTES]) for start in (0, SLOT_BYTES)]
     whole = [slot for slot in slots if slot is not None]
     if not whole:
         blank = not any(data)
-        return Latch() if blank else Latch(state="released", by="damaged latch file")
-    return max(whole, key=lambda slot: slot.sequence)
+        return [Latch() if blank else Latch(state="released", by="damaged latch file")]
+    return whole
 
 
 def prepare_latch(path: Path) -> None:

@@ -192,6 +192,16 @@ async def storm(path: Path, disk: Disk, happenings) -> None:
 @example([("trigger", "ann", True), ("restore", "ann"), ("crash",), ("restore", "bob"), ("rearm", "*")])
 @example([("trigger", "ann", False), ("stop and start",), ("restore", "ann"), ("restore", "bob"), ("wait",)])
 @example([("trigger", "ann", False), ("restore", "ann"), ("restore", "bob"), ("adopt", "g1", "signed"), ("wait",)])
+@example(
+    [
+        ("trigger", "ann", False),
+        ("restore", "ann"),
+        ("disk", "hangs"),
+        ("restore", "bob"),
+        ("disk", "works"),
+        ("another process",),  # its release is written before our own write, which was on its way
+    ]
+)
 def test_whatever_happens_no_evacuation_ends_without_two_people(happenings):
     disk = Disk()
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:

@@ -6,8 +6,10 @@ security policy are not ours. Needs Debian's `chromium` and the built page (`mak
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,17 @@ HOLD_MS = 1_000  # longer than the page asks for
 PASSWORDS = {"anna": "correct horse", "boris": "battery staple", "chen": "till one", "max": "everything"}
 
 
+@contextmanager
+def plain_event_loop() -> Iterator[None]:
+    """Let playwright make an asyncio loop of its own: where another test imported trio-asyncio, it would get Trio's."""
+    before = asyncio.new_event_loop
+    asyncio.new_event_loop = asyncio.SelectorEventLoop
+    try:
+        yield
+    finally:
+        asyncio.new_event_loop = before
+
+
 async def in_browser(script: Callable[[Any], None], *, language: str = "en", strict: bool = True) -> None:
     """Run a script with a page in a thread of its own; the site's actors run on meanwhile.
 
@@ -40,7 +53,7 @@ async def in_browser(script: Callable[[Any], None], *, language: str = "en", str
         assert Path(CHROMIUM).exists(), f"{CHROMIUM} is missing: apt-get install chromium"
         assert (STATIC_FOLDER / "index.html").exists(), "the page is not built: make console"
         complaints: list[str] = []
-        with browser_page(language=language) as page:
+        with plain_event_loop(), browser_page(language=language) as page:
             page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
             page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
             script(page)

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from storage import _account
-from storage._account import AccountError, programs_for, service_account
+from storage._account import Account, AccountError, programs_for, service_account
 from storage._processes import processes_in
 from storage.connection import Dsn
 from storage.embedded import Embedded, EmbeddedError, FolderBusy, embedded, program, shared
@@ -81,9 +81,10 @@ async def test_started_by_root_it_runs_as_somebody_else_and_opens_no_folder(tmp_
 
 def _psql_as(account: str, dsn: Dsn, host: str, *, folder: int | None = None) -> subprocess.CompletedProcess[str]:
     entry = pwd.getpwnam(account)
+    psql = programs_for(Account(entry.pw_uid, entry.pw_gid, account)) / "psql"  # wherever the wheel is installed
     words = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
     return subprocess.run(
-        [*words, str(program("psql")), "-h", host, "-U", dsn.user, "-d", dsn.database, "-c", "select 1"],
+        [*words, str(psql), "-h", host, "-U", dsn.user, "-d", dsn.database, "-c", "select 1"],
         capture_output=True,
         text=True,
         timeout=20,
