@@ -115,10 +115,13 @@ class Site:
             case "disk", how:
                 self.disk.fails, self.disk.hangs = how == "fails", how == "hangs"
             case "another process", *_:
+                drill = self.actor._latch.drill
                 self.elsewhere = new_id()
                 write_latch(self.path, Latch(state="released", incident=self.elsewhere, by="paifang evacuate", at=1.0))
                 await trio.sleep(1.0)
                 assert self.state == "released", "what `paifang evacuate` wrote is noticed"
+                if drill and not self.actor._latch.drill:  # the drill became real: who asked to end it asks anew
+                    self.asked = set()
             case "crash", *_:
                 incarnation = self.me.incarnation
                 self.hub.armed = True
@@ -192,6 +195,7 @@ async def storm(path: Path, disk: Disk, happenings) -> None:
 @example([("trigger", "ann", True), ("restore", "ann"), ("crash",), ("restore", "bob"), ("rearm", "*")])
 @example([("trigger", "ann", False), ("stop and start",), ("restore", "ann"), ("restore", "bob"), ("wait",)])
 @example([("trigger", "ann", False), ("restore", "ann"), ("restore", "bob"), ("adopt", "g1", "signed"), ("wait",)])
+@example([("trigger", "ann", True), ("restore", "bob"), ("another process",), ("restore", "ann"), ("restore", "bob")])
 @example(
     [
         ("trigger", "ann", False),
