@@ -442,6 +442,8 @@ class BoardLane:
     def _on_failed(self, failed: object) -> Next:
         nonce = getattr(failed, "nonce", None) or getattr(getattr(failed, "scan", None), "nonce", None)
         if self._state != "deciding" or nonce != self._nonce:
+            if nonce:  # asked before a crash of ours: should it have been granted all the same, nobody passes on it
+                self._words.end(None, nonce, 0, EndReason.NEVER_OPENED)
             return STAY
         self._face.answered("unavailable", trace=self._me.trace)
         return self._idle  # nothing is known to be written; if something was, the word of `_deciding` ends it
