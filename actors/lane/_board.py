@@ -126,6 +126,9 @@ class BoardLane:
     async def run(self, me: Address) -> None:
         self._me = me
         self._run_ = None
+        if not self._answered:  # the incarnation before died while it waited: nobody passes on that answer
+            self._answered = True
+            self._words.end(None, self._nonce, 0, EndReason.NEVER_OPENED)
         offer(self._gate, GateReport())
         await Machine(me).run(self._released if self._incident is not None else self._unavailable)
 

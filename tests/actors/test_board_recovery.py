@@ -291,8 +291,10 @@ async def test_a_grant_told_to_a_lane_that_died_meanwhile_is_given_back(autojump
         await rig.to_idle()
         await rig.to_deciding()
         await rig.crash()
+        given_up, *_ = only(await rig.said(), Ended)  # by its nonce, whatever becomes of the answer
+        assert (given_up.grant, given_up.nonce, given_up.why) == (None, granted().nonce, EndReason.NEVER_OPENED)
         rig.lane.tell(granted(grant=5))
-        assert [ended.why for ended in only(await rig.said(), Ended)] == [EndReason.NEVER_OPENED]
+        assert [(ended.grant, ended.why) for ended in only(await rig.said(), Ended)] == [(5, EndReason.NEVER_OPENED)]
         assert only(await heard(rig.gate), GateOpen) == []
 
 

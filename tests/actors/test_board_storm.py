@@ -307,6 +307,7 @@ UP = [("up",), ("write",), ("write",)]
 @example(True, [("scan", 1), ("release",), ("answer", "grant", 1), ("person", Direction.EXIT, 2), ("crash",)])
 @example(True, [("scan", 1), ("answer", "grant", 2), ("reset",), ("person", Direction.ENTRY, 1)])
 @example(True, [("scan", 1), ("crash",), ("mend",), ("answer", "grant, then fail", 1)])
+@example(True, [("scan", 1), ("crash",), ("mend",), ("answer", "lost", 1)])
 def test_whatever_happens_everybody_is_booked_once_and_every_grant_ends(warm, happenings):
     prefix = UP if warm else []
     trio.run(storm, [*prefix, *happenings], clock=trio.testing.MockClock(autojump_threshold=0))
