@@ -28,6 +28,7 @@ from protocols.messages import AdoptRelease, Base, Rearm, Release, ReleaseAck, R
 from storage.interfaces import IncidentNote, LedgerRefused
 
 REPEAT_S = 1.0  # a lane without a sensed open barrier is told again this often
+LOOKS_AFTER_CHANGE = 2  # a file's time is as coarse as the kernel's tick: two writes within one look like one
 KNOWN_MAX = 64  # incidents remembered: a release of one of them in the latch file is no news
 WATCH_S = 0.25  # how soon a latch written by `paifang evacuate` is noticed
 LATCH_RETRY_S = 1.0
@@ -110,6 +111,7 @@ class Evacuation:
         self._dirty = trio.Event()
         self._written = self._latch
         self._mtime_ns = 0
+        self._looks = 0  # at the file that are left although its time has not changed
         self._floor = 0  # sequence of the latch that we began with
         self._known: collections.deque[int] = collections.deque(maxlen=KNOWN_MAX)  # incidents that were ours
 
@@ -300,9 +302,12 @@ class Evacuation:
             mtime_ns = self._path.stat().st_mtime_ns
         except OSError:
             return False
-        if mtime_ns == self._mtime_ns:
+        if mtime_ns != self._mtime_ns:
+            self._mtime_ns, self._looks = mtime_ns, LOOKS_AFTER_CHANGE
+        elif self._looks > 0:
+            self._looks -= 1
+        else:
             return False
-        self._mtime_ns = mtime_ns
         try:
             slots = read_slots(self._path)
         except LatchError:
