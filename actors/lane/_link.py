@@ -153,6 +153,8 @@ class LinkLane:
             envelope = await me.receive()
             match envelope.msg:
                 case Release(incident=incident):
+                    if incident != self._incident:
+                        self._reported = None  # what it says of an earlier one is not what a re-arming would end
                     self._incident, self._needs_rearm = incident, False
                     self._take_back("open", "rearm")
                     self._show_mode()
@@ -177,6 +179,8 @@ class LinkLane:
                 case Restore(incident=incident):
                     self._incident, self._needs_rearm = None, True
                     self._over = frozenset({incident, self._reported})
+                    if self._reported is None:  # not heard yet: a re-arming names what it ends, always
+                        self._reported = incident
                     self._show_mode()
                 case Rearm():
                     if self._needs_rearm:

@@ -708,8 +708,8 @@ async def test_a_command_to_close_from_before_does_not_end_a_new_evacuation(tmp_
         await rearm(rig)
         await until(lambda: any(command.name == "rearm" for command, _ in fetched), "the command is under way")
         await trigger(rig)
-        await rig.shows(lambda state: state.evacuation.state == "released", "a new evacuation")
-        await trio.sleep(0.5)
+        state = await rig.shows(lambda state: state.evacuation.state == "released", "a new evacuation")
+        await until(lambda: gate._incident == state.evacuation.incident, "the gate knows of it")
         gate._obey = obey
         async with nothing_closes(rig):
             for command, received in fetched:
