@@ -7,6 +7,7 @@ record are written afterwards, from a task of their own.  Nothing here waits for
 from __future__ import annotations
 
 import collections
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -64,6 +65,15 @@ class _Watch(Telemetry, frozen=True, kw_only=True):
 
 class _Notes(Telemetry, frozen=True, kw_only=True):
     pass
+
+
+def _exchange(path: Path, latch: Latch) -> tuple[Latch, list[Latch]]:
+    """Write `latch`; returns it as written, and what stood in the file before. Raises LatchError."""
+    try:
+        found = read_slots(path)
+    except LatchError:
+        found = []
+    return write_latch(path, latch), found
 
 
 class _Lane:
@@ -313,11 +323,15 @@ class Evacuation:
         except LatchError:
             return False
         newest = max(slots, key=lambda slot: slot.sequence)
-        # written before a write of our own that was on its way, it stands in the older slot
-        before_ours = [s for s in slots if s.sequence > self._floor and s.incident not in self._known]
-        after_ours = [newest] if newest.sequence > self._written.sequence else []
-        for latch in (*after_ours, *before_ours):
-            if latch.state == "released" and latch.incident is not None:
+        if newest.sequence > self._written.sequence and newest.state == "released" and newest.incident is not None:
+            return self._hear_of(newest, newest.incident)
+        return self._heard_of_any(slots)  # written before a write of ours that was on its way: in the older slot
+
+    def _heard_of_any(self, slots: list[Latch]) -> bool:
+        """Whether a release by another process that we did not know stands among `slots`; then it is taken up."""
+        for latch in slots:
+            strange = latch.sequence > self._floor and latch.incident not in self._known
+            if strange and latch.state == "released" and latch.incident is not None:
                 return self._hear_of(latch, latch.incident)
         return False
 
@@ -427,7 +441,10 @@ class Evacuation:
     async def _write_once(self) -> None:
         # Our own change of the file is looked at like anybody else's: another process may have written in between.
         # A thread on a disk that hangs is left behind: its late write is one of a whole slot, and harms no other.
-        self._written = await trio.to_thread.run_sync(write_latch, self._path, self._latch, abandon_on_cancel=True)
+        write = functools.partial(_exchange, self._path, self._latch)
+        self._written, found = await trio.to_thread.run_sync(write, abandon_on_cancel=True)
+        if self._heard_of_any(found):  # two writes of ours in a row would cover it before the next look at the file
+            self._me.set_timer("repeat", REPEAT_S, _Tick())
 
     async def _flush(self) -> None:
         """Before we go: an evacuation of the last moment must be on disk, unless the disk hangs."""
@@ -435,7 +452,9 @@ class Evacuation:
             return
         with trio.CancelScope(shield=True, deadline=trio.current_time() + FLUSH_S):
             try:
-                await self._write_once()
+                while self._dirty.is_set():  # again when the file says that another process has released meanwhile
+                    self._dirty = trio.Event()
+                    await self._write_once()
             except LatchError as exc:
                 self._feed("alarm", f"疏散锁存文件写入失败：{exc}", f"The evacuation latch cannot be written: {exc}")
 

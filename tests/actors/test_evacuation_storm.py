@@ -206,6 +206,16 @@ async def storm(path: Path, disk: Disk, happenings) -> None:
         ("another process",),  # its release is written before our own write, which was on its way
     ]
 )
+@example(
+    [
+        ("disk", "hangs"),
+        ("trigger", "ann", False),
+        ("restore", "ann"),
+        ("restore", "bob"),
+        ("disk", "works"),
+        ("another process",),  # two writes of ours follow at once and cover its release
+    ]
+)
 def test_whatever_happens_no_evacuation_ends_without_two_people(happenings):
     disk = Disk()
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
