@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from protocols.messages import Counters, Direction
+from protocols.messages import Counters, CredentialKind, Direction
 
 RETRY_MIN_S = 0.25  # first try after a lost device; doubles
 RETRY_MAX_S = 5.0
@@ -119,6 +119,54 @@ class CodeRead(DeviceEvent, frozen=True, kw_only=True):
         return f"CodeRead(symbology={self.symbology!r}, {len(self.text)} characters)"
 
 
+class CredentialRead(DeviceEvent, frozen=True, kw_only=True):
+    """A reader read a card or a document: a card's UID in upper-case hex or its number, or an ID number.
+
+    `issue_index` is what the card itself says of its issue, if it says anything: a higher one supersedes lower ones.
+    """
+
+    kind: CredentialKind
+    value: str
+    issue_index: int | None = None
+
+    def __repr__(self) -> str:  # it opens a gate or names a person: keep it out of logs and tracebacks
+        return f"CredentialRead(kind={self.kind.value!r}, {len(self.value)} characters)"
+
+
+class InputState(StrEnum):
+    """A supervised contact. `BROKEN` is a cut or shorted line: an alarm, never mistaken for quiet."""
+
+    INACTIVE = "inactive"
+    ACTIVE = "active"
+    BROKEN = "broken"
+    UNKNOWN = "unknown"
+
+
+class InputChanged(DeviceEvent, frozen=True, kw_only=True):
+    """A debounced input of a board: a fire contact, a button, a door contact. `name` as the site file calls it."""
+
+    name: str
+    state: InputState
+
+
+class Outcome(StrEnum):
+    """What a visitor is told at a lane, whatever the device can do to say it."""
+
+    GO = "go"
+    WAIT = "wait"
+    STOP = "stop"
+    EMERGENCY = "emergency"
+
+
+class Feedback(msgspec.Struct, frozen=True, kw_only=True):
+    """Light, sound and text for one outcome. `product_class` chooses a pattern of its own, where the site has one."""
+
+    outcome: Outcome
+    product_class: str = ""
+    text_zh: str = ""
+    text_en: str = ""
+
+
 Emit = Callable[[DeviceEvent], None]
 
 
@@ -129,6 +177,13 @@ class Driver(Protocol):
         """Serve the device until cancelled."""
 
     def statistics(self) -> DriverStatistics: ...
+
+
+class Signalling(Driver, Protocol):
+    """A reader or display that can tell the visitor the outcome."""
+
+    def signal(self, feedback: Feedback) -> None:
+        """Show and sound it. Synchronous; dropped when the device is away, for a late light misleads."""
 
 
 class Gate(Driver, Protocol):

@@ -96,6 +96,7 @@ class LaneMode(StrEnum):
 class CredentialKind(StrEnum):
     CODE = "code"  # a signed ticket code, from a QR reader
     CARD = "card"  # an annual card's number or UID
+    ID_NUMBER = "id_number"  # of an identity document, from its reader
 
 
 class Base(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=False):
@@ -115,6 +116,7 @@ class Credential(msgspec.Struct, frozen=True):
 
     kind: CredentialKind
     value: str
+    issue_index: int | None = None  # what a card says of its own issue; a higher one supersedes lower ones
 
     def __repr__(self) -> str:  # a traceback or a log line must not carry a usable ticket
         return f"Credential({self.kind}, …{self.value[-3:] if len(self.value) > 12 else ''})"

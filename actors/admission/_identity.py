@@ -24,4 +24,4 @@ def identify(credential: Credential, verify: Verify, hash_id: HashId) -> bytes:
         return hash_id(CredentialKind.CODE, str(verify(value).ticket))
     if not 0 < len(value) <= CARD_CHARACTERS_MAX:
         raise TicketCodeError("unknown_code")
-    return hash_id(CredentialKind.CARD, value)
+    return hash_id(credential.kind, value)
