@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from drivers.base import Availability, DriverStatistics
+from protocols.messages import Counters
 
 ERROR_TEXT_MAX = 300  # characters of the last error that are kept
 
@@ -21,6 +22,9 @@ class Meter:
         self.reconnects = 0
         self.last_error = ""
         self.heard_at: float | None = None
+        self.firmware = ""
+        self.clock_skew_s: float | None = None
+        self.counters: Counters | None = None
         self._availability = Availability.UNKNOWN
         self._since: float | None = None
 
@@ -62,4 +66,7 @@ class Meter:
             reconnects=self.reconnects,
             last_heard_s=None if self.heard_at is None else now - self.heard_at,
             last_error=self.last_error,
+            firmware=self.firmware,
+            clock_skew_s=self.clock_skew_s,
+            counters=self.counters,
         )

@@ -25,6 +25,7 @@ class Availability(StrEnum):
     UNKNOWN = "unknown"  # never spoken to since start
     AVAILABLE = "available"
     UNAVAILABLE = "unavailable"
+    UNAUTHENTICATED = "unauthenticated"  # it answers, and refuses our key or we its: retrying blindly does not help
 
 
 class Barrier(StrEnum):
@@ -74,6 +75,12 @@ class DriverStatistics(msgspec.Struct, frozen=True, kw_only=True):
     reconnects: int
     last_heard_s: float | None  # seconds ago
     last_error: str
+    firmware: str = ""  # as the device says it; empty when it does not
+    clock_skew_s: float | None = None  # the device's clock minus ours, for devices that have one
+    counters: Counters | None = None  # cumulative, as last read
+    last_said: str = ""  # the last event in words that hold no secret
+    last_said_s: float | None = None  # seconds ago
+    replaced: int = 0  # times that its description in the site file was changed while the server ran
 
 
 class DeviceEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
