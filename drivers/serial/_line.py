@@ -17,6 +17,7 @@ from types import TracebackType
 
 import trio
 
+from drivers import trace
 from drivers.errors import DeviceUnavailable
 
 READ_MAX = 4096  # bytes taken from a line at once
@@ -50,6 +51,7 @@ class SerialLine:
         self.baud = baud
         self._fd = fd
         self._owner = owner
+        self._recorder = trace.current()
 
     def __enter__(self) -> SerialLine:
         return self
@@ -86,6 +88,8 @@ class SerialLine:
             else:
                 if not data:  # VMIN is 1, so nothing to read is EAGAIN: an empty read is a hang-up
                     raise DeviceUnavailable(f"{self.path}: hung up")
+                if self._recorder is not None:
+                    self._recorder.octets(trace.IN, f"serial:{self.path}", data)
                 return data
 
     async def send_all(self, data: bytes, deadline_s: float = WRITE_DEADLINE_S, *, drain: bool = False) -> None:
@@ -104,6 +108,8 @@ class SerialLine:
                     await trio.lowlevel.wait_writable(self._open_fd())
                 except OSError as exc:
                     raise DeviceUnavailable(f"{self.path}: {_words(exc)}") from exc
+            if self._recorder is not None:
+                self._recorder.octets(trace.OUT, f"serial:{self.path}", data)
             if drain:
                 await self.drain()
         if scope.cancelled_caught:
