@@ -12,7 +12,7 @@ answered with `Granted` or `Denied` from there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -35,9 +35,21 @@ class LedgerRefused(LedgerError):
 
 
 class ZoneSetup(msgspec.Struct, frozen=True, kw_only=True):
+    """A zone as the site file describes it; all bounds are people, None binds nobody.
+
+    Entry stops at `stop_at` and goes on at `resume_at`; sale the same; `day_limit` first entries of visitors a day.
+    """
+
     zone: str
     name: str
     limit: int | None
+    stop_at: int | None = None
+    resume_at: int | None = None
+    sale_stop_at: int | None = None
+    sale_resume_at: int | None = None
+    day_limit: int | None = None
+    reentry_when_stopped: bool = True
+    staff_counts: bool = False
 
 
 class ProductSetup(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,12 +112,21 @@ class RightFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ZoneFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """A zone at the moment of the decision: people inside, people who hold an open grant into it, the limit."""
+    """A zone at the moment of the decision: people inside, people who hold an open grant into it, the limit.
+
+    `staff` of those inside take no visitor's place.  `stopped`: no new visitor enters, whatever room there is (the
+    hysteresis, or people's order); re-entries do if `reentry_when_stopped`.  `left_today`: first entries that the
+    day's limit still allows.
+    """
 
     zone: str
     inside: int
     held: int
     limit: int | None
+    staff: int = 0
+    stopped: bool = False
+    reentry_when_stopped: bool = True
+    left_today: int | None = None
 
 
 class ScanFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -276,12 +297,32 @@ class IncidentNote(Base, frozen=True, kw_only=True):
 
 
 class Calibrate(Base, frozen=True, kw_only=True):
-    """Correct a zone's count by `delta`, booked as a pair with `outside`. Answered with the zone's `ZoneCount`."""
+    """Correct a zone's count by `delta`, booked as a pair with `outside`. Answered with the zone's `ZoneCount`.
+
+    `staff` of them are staff (it may also be the only thing that is corrected).  `key`, where there is one, makes the
+    correction once only, however often it is said.
+    """
 
     zone: str
     delta: int
     reason: str
     user: str
+    at: float
+    staff: int = 0
+    key: str = ""
+
+
+class StopZone(Base, frozen=True, kw_only=True):
+    """Stop entry or sale of a zone, or let one in for one out, until then at the latest; None: allow it again.
+
+    Answered with the zone's `ZoneCount`.
+    """
+
+    zone: str
+    what: Literal["entry", "sale", "one_for_one"]
+    until: float | None
+    user: str
+    reason: str
     at: float
 
 
@@ -337,10 +378,21 @@ class Ok(Base, frozen=True, kw_only=True):
 
 
 class ZoneCount(msgspec.Struct, frozen=True, kw_only=True):
+    """A zone as committed. `entered`: visitors' first entries of the business day; the stops as in `ZoneSetup`."""
+
     zone: str
     inside: int
     held: int
     limit: int | None
+    staff: int = 0
+    entered: int = 0
+    stop_at: int | None = None
+    resume_at: int | None = None
+    full: bool = False
+    sale_full: bool = False
+    entry_stopped_until: float | None = None
+    sale_stopped_until: float | None = None
+    one_for_one_until: float | None = None
 
 
 class ZonesChanged(Base, frozen=True, kw_only=True):

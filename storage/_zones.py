@@ -1,0 +1,139 @@
+"""A zone as one batch works on it: who is inside, who is on the way in, and whether more may come.
+
+Two things stop an entry: the limit, which nobody passes, and a stop, which may begin below the limit and end only well
+below where it began (hysteresis), or was ordered by people.  Staff are inside, but take no visitor's place unless the
+site says so (domain model, section 11).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from storage.interfaces import ZoneCount, ZoneFacts
+
+STAFF_CLASSES = frozenset({"staff", "contractor"})
+"""Product classes whose holders are staff: counted apart, and let in when visitors are not."""
+
+
+@dataclass(slots=True)
+class Zone:
+    """The row of one zone. Times are seconds since the epoch; `None` bounds do not bind."""
+
+    zone: str
+    limit: int | None
+    inside: int
+    held: int
+    stop_at: int | None = None
+    resume_at: int | None = None
+    sale_stop_at: int | None = None
+    sale_resume_at: int | None = None
+    day_limit: int | None = None
+    reentry_when_stopped: bool = True
+    staff_counts: bool = False
+    full: bool = False
+    sale_full: bool = False
+    staff: int = 0
+    day: str = ""
+    entered: int = 0
+    entry_stopped_until: float | None = None
+    sale_stopped_until: float | None = None
+    one_for_one_until: float | None = None
+    inside_moved: int = 0
+    held_moved: int = 0
+    staff_moved: int = 0
+    changed: bool = False  # something else than the counts
+
+    def move(self, people: int) -> None:
+        self.inside += people
+        self.inside_moved += people
+
+    def move_staff(self, people: int) -> None:
+        self.staff += people
+        self.staff_moved += people
+
+    def hold(self, people: int) -> None:
+        self.held += people
+        self.held_moved += people
+
+    def people(self) -> int:
+        """Who counts against the limit: inside, and on the way in. A count below zero is a miscount, not room."""
+        staff = 0 if self.staff_counts else max(0, self.staff)
+        return max(0, self.inside - staff) + self.held
+
+    def room(self) -> int | None:
+        """Visitors who may still be let in below the limits; None without one. Stops are `facts().stopped`."""
+        room = None if self.limit is None else self.limit - self.people()
+        if self.day_limit is not None:
+            today = self.day_limit - self.entered - self.held
+            room = today if room is None else min(room, today)
+        return room
+
+    def settle(self, now: float) -> None:
+        """Let the hysteresis follow the count: after every change, and when an ordered mode has ended."""
+        one_for_one = _runs(self.one_for_one_until, now)
+        self.full = self._follow(self.full, self.stop_at, self.resume_at, one_for_one)
+        self.sale_full = self._follow(self.sale_full, self.sale_stop_at, self.sale_resume_at, False)
+
+    def _follow(self, stopped: bool, stop_at: int | None, resume_at: int | None, one_for_one: bool) -> bool:
+        stop_at = self.limit if stop_at is None else stop_at
+        if stop_at is None:
+            after = False
+        elif self.people() >= stop_at:
+            after = True
+        elif one_for_one or resume_at is None:  # who leaves makes room for the next one
+            after = False
+        else:
+            after = stopped and self.people() > resume_at
+        self.changed = self.changed or after != stopped
+        return after
+
+    def begin_day(self, day: str) -> None:
+        """Count first entries anew when the business day has changed. `day` is its date."""
+        if day != self.day:
+            self.day, self.entered, self.changed = day, 0, True
+
+    def enter(self, people: int = 1) -> None:
+        """A visitor's first entry of the day."""
+        self.entered += people
+        self.changed = True
+
+    def entry_stopped(self, now: float) -> bool:
+        """May no new visitor enter, whatever room there is?"""
+        return self.full or _runs(self.entry_stopped_until, now)
+
+    def sale_stopped(self, now: float) -> bool:
+        """May no ticket for today be sold, although holders of one still enter?"""
+        return self.sale_full or _runs(self.sale_stopped_until, now)
+
+    def facts(self, now: float) -> ZoneFacts:
+        return ZoneFacts(
+            zone=self.zone,
+            inside=self.inside,
+            held=self.held,
+            limit=self.limit,
+            stopped=self.entry_stopped(now),
+            reentry_when_stopped=self.reentry_when_stopped,
+            staff=0 if self.staff_counts else max(0, self.staff),
+            left_today=None if self.day_limit is None else self.day_limit - self.entered - self.held,
+        )
+
+    def count(self, now: float = 0.0) -> ZoneCount:
+        return ZoneCount(
+            zone=self.zone,
+            inside=self.inside,
+            held=self.held,
+            limit=self.limit,
+            staff=self.staff,
+            entered=self.entered,
+            stop_at=self.stop_at,
+            resume_at=self.resume_at,
+            full=self.full,
+            sale_full=self.sale_full,
+            entry_stopped_until=self.entry_stopped_until,
+            sale_stopped_until=self.sale_stopped_until,
+            one_for_one_until=self.one_for_one_until,
+        )
+
+
+def _runs(until: float | None, now: float) -> bool:
+    return until is not None and now < until
