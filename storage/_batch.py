@@ -18,10 +18,11 @@ import structlog
 from protocols.messages import Base, Ended, Passed
 from storage._books import Books
 from storage._gate import GATE_OPS, Sweep, load_books, write_books
+from storage._issue import Shop
 from storage._questions import QUESTIONS, answer, business_day_start
 from storage._records import EMPTY_CHAIN, AuditHead, Records
 from storage._rows import Rows
-from storage._sales import SALES_OPS, Sales, Shop
+from storage._sales import SALES_OPS, Sales
 from storage.interfaces import (
     AuditEntry,
     Calibrate,

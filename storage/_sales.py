@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, time, timedelta
-from typing import NamedTuple
-from zoneinfo import ZoneInfo
+from datetime import date
 
 import asyncpg
 
 from protocols.messages import Base
-from storage._rows import BIGINT_LIMIT, INT_LIMIT, Rows, check_text
+from storage._issue import Issuer, Shop, validity
+from storage._rows import BIGINT_LIMIT, Rows, check_text
 from storage.interfaces import (
     BookedTicket,
     LedgerRefused,
     PrintJobState,
-    ProductSetup,
     SaleBooked,
-    SaleLineOp,
     SaleOp,
 )
 from storage.queries import load
@@ -30,25 +27,6 @@ PRINT_STATES = ("printing", "done", "failed")
 WRITES = ("insert_orders", "insert_lines", "insert_payments", "insert_tickets", "insert_entitlements",
           "insert_credentials", "insert_passes", "insert_print_jobs", "update_print_jobs")  # fmt: skip
 
-HashId = Callable[[str, str], bytes]
-"""(kind, value) -> the keyed hash under which a credential is stored; the value of a `code` is its ticket id."""
-
-
-class Offer(NamedTuple):
-    """A product on sale, and the version that the tables know it by."""
-
-    product: ProductSetup
-    version: int
-
-
-class Shop(NamedTuple):
-    """What selling needs to know of the site."""
-
-    offers: dict[str, Offer]
-    timezone: ZoneInfo
-    hash_id: HashId
-
-
 class Sales:
     """One batch's orders and print jobs."""
 
@@ -56,8 +34,8 @@ class Sales:
         self.rows = Rows(site, load("sales"))
         self._site = site
         self._shop = shop
-        self._now = now
         self._new_id = new_id
+        self._issuer = Issuer(self.rows, shop, now, new_id)
         self._orders: dict[tuple[str, str], SaleBooked] = {}
         self._cards: set[bytes] = set()
         self._jobs: set[int] = set()
@@ -108,7 +86,10 @@ class Sales:
             offer = self._shop.offers[line.product]
             sold = (order, place, line.product, offer.version, line.quantity, offer.product.price_cents)
             self.rows.add("insert_lines", *sold, date.fromisoformat(line.visit_date))
-            tickets += [self._issue(order, place, number, op, line, offer) for number in range(1, line.quantity + 1)]
+            numbers = range(1, line.quantity + 1)
+            tickets += [self._issuer.issue(order, place, number, op.printer, line, offer) for number in numbers]
+            if line.card_hash is not None:
+                self._cards.add(line.card_hash)
         booked = SaleBooked(
             order=order, total_cents=total_cents, change_cents=change_cents, tickets=tickets, repeated=False
         )
@@ -144,7 +125,7 @@ class Sales:
                 raise LedgerRefused(f"product {line.product!r} is not on sale")
             if not 1 <= line.quantity <= QUANTITY_LIMIT:
                 raise LedgerRefused(f"a line has 1 to {QUANTITY_LIMIT} tickets, not {line.quantity}")
-            self._validity(line, offer)
+            validity(line, offer, self._shop.timezone)
             check_text(card_tail=line.card_tail, template_algorithm=line.template_algorithm)
             if line.card_hash is not None:
                 if line.quantity != 1:
@@ -171,53 +152,6 @@ class Sales:
             back = min(cents, change_cents) if tender == CASH else 0
             change_cents -= back
             self.rows.add("insert_payments", order, place, tender, cents, back)
-
-    def _validity(self, line: SaleLineOp, offer: Offer) -> tuple[float, float]:
-        """From 00:00 of the visit date, on the site's clock, for the product's days."""
-        try:
-            first = date.fromisoformat(line.visit_date)
-            start = datetime.combine(first, time(), self._shop.timezone)
-            end = datetime.combine(first + timedelta(days=offer.product.days), time(), self._shop.timezone)
-        except (ValueError, OverflowError) as exc:
-            raise LedgerRefused(f"visit date {line.visit_date!r} is not YYYY-MM-DD") from exc
-        return start.timestamp(), end.timestamp()
-
-    def _issue(
-        self, order: int, place: int, number: int, op: SaleOp, line: SaleLineOp, offer: Offer
-    ) -> BookedTicket:
-        product, ticket = offer.product, self._new_id()
-        valid_from, valid_to = self._validity(line, offer)
-        issued = (ticket, order, place, number, line.product, offer.version, product.pax, valid_from, valid_to)
-        self.rows.add("insert_tickets", *issued)
-        sold = min(product.uses * product.pax, INT_LIMIT) if product.uses else None
-        for zone in dict.fromkeys(product.zones):
-            self.rows.add("insert_entitlements", self._new_id(), ticket, zone, sold)
-        job = None
-        if line.card_hash is None:
-            code_hash = self._shop.hash_id("code", str(ticket))
-            self.rows.add("insert_credentials", self._new_id(), ticket, "code", code_hash, "")
-            if op.printer:
-                job = self._new_id()
-                self.rows.add("insert_print_jobs", job, order, ticket, op.printer, self._now)
-        else:
-            self.rows.add("insert_credentials", self._new_id(), ticket, "card", line.card_hash, line.card_tail[-8:])
-            self._cards.add(line.card_hash)
-        if line.holder_enc is not None or line.template_enc is not None:
-            enrolled = (ticket, line.holder_enc, line.template_enc, line.template_algorithm, self._now)
-            self.rows.add("insert_passes", *enrolled)
-        return BookedTicket(
-            ticket=ticket,
-            product=line.product,
-            product_name_zh=product.name_zh,
-            product_name_en=product.name_en,
-            product_class=product.product_class,
-            zones=list(product.zones),
-            price_cents=product.price_cents,
-            pax=product.pax,
-            valid_from=valid_from,
-            valid_to=valid_to,
-            print_job=job,
-        )
 
 
 def booked_ticket(row: asyncpg.Record) -> BookedTicket:

@@ -16,8 +16,8 @@ import msgspec
 import structlog
 
 from storage._batch import FAILURES, Attempt, Site, transact
+from storage._issue import Offer
 from storage._records import EMPTY_CHAIN, AuditHead
-from storage._sales import Offer
 from storage.connection import Dsn
 from storage.interfaces import SiteSetup, ZoneCount, ZoneSetup
 from storage.migrate import migrate

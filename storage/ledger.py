@@ -32,7 +32,7 @@ from core import ActorError, Address, Envelope, Stop
 from protocols.messages import new_id
 from storage._batch import KNOWN, Attempt, Site
 from storage._gate import Sweep
-from storage._sales import HashId, Shop
+from storage._issue import HashId, Shop
 from storage._session import (
     ANALYZE_AFTER,
     SESSION_FAILURES,

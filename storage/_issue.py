@@ -1,0 +1,87 @@
+"""From what was bought to tickets: validity, rights, credentials and print jobs, as rows of one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from storage._rows import INT_LIMIT, Rows
+from storage.interfaces import BookedTicket, LedgerRefused, ProductSetup, SaleLineOp
+
+HashId = Callable[[str, str], bytes]
+"""(kind, value) -> the keyed hash under which a credential is stored; the value of a `code` is its ticket id."""
+
+
+class Offer(NamedTuple):
+    """A product on sale, and the version that the tables know it by."""
+
+    product: ProductSetup
+    version: int
+
+
+class Shop(NamedTuple):
+    """What selling needs to know of the site."""
+
+    offers: dict[str, Offer]
+    timezone: ZoneInfo
+    hash_id: HashId
+
+
+def validity(line: SaleLineOp, offer: Offer, timezone: ZoneInfo) -> tuple[float, float]:
+    """From 00:00 of the visit date, on the site's clock, for the product's days. Raises LedgerRefused."""
+    try:
+        first = date.fromisoformat(line.visit_date)
+        start = datetime.combine(first, time(), timezone)
+        end = datetime.combine(first + timedelta(days=offer.product.days), time(), timezone)
+    except (ValueError, OverflowError) as exc:
+        raise LedgerRefused(f"visit date {line.visit_date!r} is not YYYY-MM-DD") from exc
+    return start.timestamp(), end.timestamp()
+
+
+class Issuer:
+    """Writes tickets into a batch's rows."""
+
+    def __init__(self, rows: Rows, shop: Shop, now: float, new_id: Callable[[], int]) -> None:
+        self._rows = rows
+        self._shop = shop
+        self._now = now
+        self._new_id = new_id
+
+    def issue(
+        self, order: int, place: int, number: int, printer: str, line: SaleLineOp, offer: Offer
+    ) -> BookedTicket:
+        """One ticket: place `number` of line `place` of an order."""
+        product, ticket = offer.product, self._new_id()
+        valid_from, valid_to = validity(line, offer, self._shop.timezone)
+        issued = (ticket, order, place, number, line.product, offer.version, product.pax, valid_from, valid_to)
+        self._rows.add("insert_tickets", *issued)
+        sold = min(product.uses * product.pax, INT_LIMIT) if product.uses else None
+        for zone in dict.fromkeys(product.zones):
+            self._rows.add("insert_entitlements", self._new_id(), ticket, zone, sold)
+        job = None
+        if line.card_hash is None:
+            code_hash = self._shop.hash_id("code", str(ticket))
+            self._rows.add("insert_credentials", self._new_id(), ticket, "code", code_hash, "")
+            if printer:
+                job = self._new_id()
+                self._rows.add("insert_print_jobs", job, order, ticket, printer, self._now)
+        else:
+            self._rows.add("insert_credentials", self._new_id(), ticket, "card", line.card_hash, line.card_tail[-8:])
+        if line.holder_enc is not None or line.template_enc is not None:
+            enrolled = (ticket, line.holder_enc, line.template_enc, line.template_algorithm, self._now)
+            self._rows.add("insert_passes", *enrolled)
+        return BookedTicket(
+            ticket=ticket,
+            product=line.product,
+            product_name_zh=product.name_zh,
+            product_name_en=product.name_en,
+            product_class=product.product_class,
+            zones=list(product.zones),
+            price_cents=product.price_cents,
+            pax=product.pax,
+            valid_from=valid_from,
+            valid_to=valid_to,
+            print_job=job,
+        )
