@@ -10,9 +10,9 @@ import trio
 
 from actors._common import offer
 from actors.errors import CommandRefused
-from actors.lane import OpenLane, SetLaneMode
+from actors.lane import OpenLane, PauseLane, SetLaneMode
 from core import ActorError, Address, Envelope, Stop
-from protocols.console import Done, GetTree, ManualOpen, SetMode
+from protocols.console import Done, GetTree, ManualOpen, PauseBatch, SetMode
 from protocols.messages import LaneMode
 from storage.interfaces import AuditEntry
 
@@ -36,7 +36,7 @@ class Desk:
                 match envelope.msg:
                     case GetTree():
                         envelope.reply(self._inspect())
-                    case SetMode() | ManualOpen():
+                    case SetMode() | ManualOpen() | PauseBatch():
                         try:
                             slots.acquire_nowait()
                         except trio.WouldBlock:
@@ -48,19 +48,18 @@ class Desk:
                         return
 
     async def _command(self, envelope: Envelope, slots: trio.Semaphore) -> None:
-        order: SetMode | ManualOpen = envelope.msg
+        order: SetMode | ManualOpen | PauseBatch = envelope.msg
         try:
             address = self._lanes.get(order.lane)
             if address is None:
                 raise CommandRefused("unknown_lane", f"There is no lane {order.lane}", "没有此通道")
-            await address.ask(_lane_order(order), LANE_ANSWER_S, trace=envelope.trace)
+            result = await address.ask(_lane_order(order), LANE_ANSWER_S, trace=envelope.trace)
         except (CommandRefused, ActorError) as exc:
             envelope.fail(exc)
             return
         finally:
             slots.release()
-        what = order.mode if isinstance(order, SetMode) else f"open for {order.pax}"
-        action = "lane.set_mode" if isinstance(order, SetMode) else "lane.open"
+        action, what = _record(order, result)
         entry = AuditEntry(
             user=order.by, role="", action=action, subject=f"{order.lane}: {what}", reason=order.reason, at=time.time()
         )
@@ -68,8 +67,21 @@ class Desk:
         envelope.reply(Done(detail=what))
 
 
-def _lane_order(order: SetMode | ManualOpen) -> SetLaneMode | OpenLane:
+def _record(order: SetMode | ManualOpen | PauseBatch, result: Any) -> tuple[str, str]:
+    """What the audit log says of a command: its method, and what it did."""
+    match order:
+        case SetMode():
+            return "lane.set_mode", order.mode
+        case ManualOpen():
+            return "lane.open", f"open for {order.pax}"
+        case PauseBatch():
+            return "lane.pause", f"paused after {result}"
+
+
+def _lane_order(order: SetMode | ManualOpen | PauseBatch) -> SetLaneMode | OpenLane | PauseLane:
     """The lane's own form of a command. Raises CommandRefused for a mode that does not exist."""
+    if isinstance(order, PauseBatch):
+        return PauseLane(reason=order.reason, by=order.by)
     if isinstance(order, ManualOpen):
         return OpenLane(pax=order.pax, reason=order.reason, by=order.by)
     try:

@@ -49,6 +49,7 @@ from protocols.console import (
     GetTree,
     ListProducts,
     ManualOpen,
+    PauseBatch,
     RearmLane,
     RestoreRequest,
     Sell,
@@ -217,7 +218,7 @@ class _Builder:
             gate_address = self.gates[lane.id]
             counter_address = self.address(f"counter/{lane.id}", COUNTER_MAILBOX_CAPACITY)
             counter = Counter(lane.id, lane_config(lane).device, self.ledger, address)
-            board: Gate = Board4Gate(self._path(lane.board.path), lane.board.baud, lane.board.address)
+            board: Gate = Board4Gate(self._path(lane.board.path), lane.board.rate, lane.board.address)
             self.statistics[gate_address.name] = board.statistics
             children.append(Child(counter_address, counter.run))
             on_board = BoardLane(lane_config(lane), parts, gate_address, counter_address)
@@ -226,7 +227,7 @@ class _Builder:
             children.append(Child(gate_address, GateActor(gate_address.name, board, address, lane.id, self.hub).run))
             for number, reader in enumerate(lane.readers, 1):
                 name = f"reader/{lane.id}/{number}"
-                scanner: Driver = QrScanner(self._path(reader.path), reader.baud)
+                scanner: Driver = QrScanner(self._path(reader.path), reader.rate)
                 self.statistics[name] = scanner.statistics
                 children.append(
                     Child(self.address(name, 16), ReaderActor(name, scanner, address, lane.id, self.hub).run)
@@ -240,7 +241,7 @@ class _Builder:
             if printer.host:
                 driver = TcpPrinter(printer.host, printer.port)
             else:
-                driver = SerialPrinter(self._path(printer.path), printer.baud)
+                driver = SerialPrinter(self._path(printer.path), printer.rate)
             self.statistics[f"printer/{printer.id}"] = driver.statistics
             actor = PrinterActor(printer.id, driver, ledger=self.ledger, hub=self.hub)
             children.append(Child(self.printers[printer.id], actor.run))
@@ -335,6 +336,7 @@ class _Builder:
             ("lane.rearm", RearmLane, self.evacuation, RESTORE, 3.0),
             ("lane.set_mode", SetMode, self.desk, LANE_MODE, 3.0),
             ("lane.open", ManualOpen, self.desk, LANE_OPEN, 3.0),
+            ("lane.pause", PauseBatch, self.desk, LANE_OPEN, 3.0),
             ("sales.products", ListProducts, self.sales, SELL, 3.0),
             ("sales.sell", Sell, self.sales, SELL, 20.0),
             ("sales.print_jobs", GetPrintJobs, self.sales, SELL, 6.0),

@@ -193,6 +193,17 @@ class SetMode(Base, frozen=True, kw_only=True):
     by: Word = ""
 
 
+class PauseBatch(Base, frozen=True, kw_only=True):
+    """lane.pause: end the running batch after the person in the barrier; the rest of the group keep their places.
+
+    A reason is required.
+    """
+
+    lane: Word
+    reason: Detail
+    by: Word = ""
+
+
 class ManualOpen(Base, frozen=True, kw_only=True):
     """lane.open: let `pax` people through without a ticket, booked as `staff`. A reason is required."""
 

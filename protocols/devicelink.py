@@ -150,7 +150,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """Something the lane is to do. Dropped by the device when `ttl_s` has passed since it was received."""
 
     id: int
-    name: str  # open | close | mode | rearm
+    name: str  # open | close | mode | rearm | pause (end the running batch: `passend` with `paused`)
     ttl_s: float
     pax: int = 0
     mode: str = ""

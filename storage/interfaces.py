@@ -11,12 +11,13 @@ answered with `Granted` or `Denied` from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Literal
 
 import msgspec
 
-from protocols.messages import Base, CredentialKind
+from protocols.messages import Base, CredentialKind, Direction
+from protocols.rights import ProductRules, ZoneRight
 
 
 class LedgerError(Exception):
@@ -55,7 +56,8 @@ class ZoneSetup(msgspec.Struct, frozen=True, kw_only=True):
 class ProductSetup(msgspec.Struct, frozen=True, kw_only=True):
     """A product as the site file describes it. A changed one becomes a new version; sold tickets keep theirs.
 
-    `uses` 0 is unlimited; `pax` people per use.
+    `pax` people per use.  `effective_from` (YYYY-MM-DD; empty: always): several setups of one product with different
+    dates are its versions, and a sale uses the newest whose date has come on its business day (`in_force`).
     """
 
     product: str
@@ -63,12 +65,15 @@ class ProductSetup(msgspec.Struct, frozen=True, kw_only=True):
     name_en: str
     product_class: str
     price_cents: int
-    zones: list[str]
     pax: int
-    uses: int
-    days: int
-    needs_face: bool
-    min_gap_s: float
+    rules: ProductRules
+    effective_from: str = ""
+
+
+def in_force(versions: Iterable[ProductSetup], day: str) -> ProductSetup | None:
+    """The version of one product that is sold on a business day (YYYY-MM-DD); None before its first."""
+    begun = [version for version in versions if version.effective_from <= day]
+    return max(begun, key=lambda version: version.effective_from, default=None)
 
 
 class SiteSetup(msgspec.Struct, frozen=True, kw_only=True):
@@ -348,6 +353,7 @@ class OpenGrant(msgspec.Struct, frozen=True, kw_only=True):
     counter_epoch: str | None
     counter_entries: int | None
     counter_exits: int | None
+    direction: Direction = Direction.ENTRY
 
 
 class LaneBooks(Base, frozen=True, kw_only=True):

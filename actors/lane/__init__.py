@@ -6,6 +6,16 @@ link.  Both decide nothing: they ask admission, and say what happened.
 
 from actors.lane._board import BoardLane
 from actors.lane._link import LinkCall, LinkLane, SafetySeen
-from actors.lane._shared import LaneConfig, LaneParts, OpenLane, SetLaneMode
+from actors.lane._shared import LaneConfig, LaneParts, OpenLane, PauseLane, SetLaneMode
 
-__all__ = ("BoardLane", "LaneConfig", "LaneParts", "LinkCall", "LinkLane", "OpenLane", "SafetySeen", "SetLaneMode")
+__all__ = (
+    "BoardLane",
+    "LaneConfig",
+    "LaneParts",
+    "LinkCall",
+    "LinkLane",
+    "OpenLane",
+    "PauseLane",
+    "SafetySeen",
+    "SetLaneMode",
+)

@@ -21,7 +21,6 @@ from actors.admission.refusals import OK
 from actors.gate import GateClose, GateOpen, GateRearm, GateRelease, GateReport, GateResume
 from actors.lane._shared import (
     ALARM_SHOWN_S,
-    ENTRY_MODES,
     EXIT_MODES,
     AlarmOver,
     Face,
@@ -29,9 +28,13 @@ from actors.lane._shared import (
     LaneConfig,
     LaneParts,
     OpenLane,
+    PauseLane,
     SetLaneMode,
     check_mode,
     check_open,
+    no_batch,
+    takes,
+    zones_of,
 )
 from actors.lane._statements import Statements
 from core import Address, Envelope, Failed, Machine, MailboxFull, State, Stop
@@ -61,6 +64,7 @@ CLOSING_S = 4.0  # the barrier should be sensed closed this long after a grant's
 SETTLE_S = 8.0  # after a restart, a barrier that still stands open for an old grant is closed after this long
 POSTPONE_SCAN_MAX = 1  # the next visitor may scan while the barrier is still moving; nobody else queues in software
 
+PAUSE_SCAN_S = 3.0  # the group's code, shown again this long after its last reading, pauses the batch
 REARM_S = 10.0  # a board that is not sensed closed this long after re-arming still needs it
 
 WORKING_STATES = frozenset({"idle", "deciding", "granted", "closing"})
@@ -85,12 +89,15 @@ Next = State | None | _Stay
 class _Run:
     """One opening of the lane: a grant, or a manual opening (`grant` None)."""
 
-    def __init__(self, grant: int | None, nonce: str, pax: int, passed: int) -> None:
+    def __init__(self, grant: int | None, nonce: str, pax: int, passed: int, direction: Direction) -> None:
         self.grant = grant
         self.nonce = nonce
         self.pax = pax
         self.passed = passed
+        self.direction = direction
         self.opened = False  # the barrier was sensed open since
+        self.paused = False  # people ended it early
+        self.read_at = trio.current_time()  # when its code was last seen
 
 
 class BoardLane:
@@ -230,7 +237,8 @@ class BoardLane:
             following = self._any(envelope, m)
             if following is not STAY:
                 return _transition(following)
-        self._finish(run, EndReason.COMPLETE if run.passed >= run.pax else EndReason.TIMEOUT)
+        unfinished = EndReason.PAUSED if run.paused else EndReason.TIMEOUT
+        self._finish(run, EndReason.COMPLETE if run.passed >= run.pax else unfinished)
         return self._idle
 
     async def _released(self, m: Machine) -> State | None:
@@ -343,6 +351,8 @@ class BoardLane:
                 return STAY
             case OpenLane() as order:
                 return self._on_open(order, envelope)
+            case PauseLane() as order:
+                return self._on_pause(order, envelope)
             case Stop():
                 return None
             case _:
@@ -362,11 +372,13 @@ class BoardLane:
         if name in RELEASED_STATES:
             return self._refuse(scan, "emergency_go" if name == "released" else "lane_closed")
         if name == "idle":
-            if scan.direction is Direction.ENTRY and self._mode not in ENTRY_MODES:
+            if not takes(self._mode, scan.direction):
                 return self._refuse(scan, "lane_closed")
             return self._ask(scan, envelope.trace)
         if name in ("deciding", "granted", "closing"):
             if self._scan is not None and scan.credential == self._scan.credential:
+                if self._shown_again():
+                    return self._pause("")
                 return self._refuse(scan, "in_progress")
             if name == "closing" and self._postponed < POSTPONE_SCAN_MAX:
                 self._postponed += 1
@@ -375,12 +387,29 @@ class BoardLane:
             return self._refuse(scan, "in_progress")
         return self._refuse(scan, "unavailable")
 
+    def _shown_again(self) -> bool:
+        """The guide pauses the batch by showing its code once more; a code that only stays in view does not."""
+        run, now = self._run_, trio.current_time()
+        if run is None or self._state != "granted":
+            return False
+        quiet_s, run.read_at = now - run.read_at, now
+        return run.grant is not None and 0 < run.passed < run.pax and quiet_s >= PAUSE_SCAN_S
+
+    def _pause(self, by: str) -> Next:
+        """End the batch after the person in the barrier: the board closes behind whoever is in it."""
+        run = self._run_
+        assert run is not None
+        run.paused = True
+        self._face.paused(by or "guide", run.passed, run.pax)
+        return self._closing
+
     def _ask(self, scan: Scan, trace: str) -> Next:
         self._scan, self._nonce, self._answered = scan, scan.nonce, False
+        from_zone, to_zone = zones_of(self._config, scan.direction)
         question = Decide(
             scan=scan,
-            from_zone=self._config.from_zone,
-            to_zone=self._config.to_zone,
+            from_zone=from_zone,
+            to_zone=to_zone,
             max_pax=self._config.max_group,
             ttl_s=self._config.grant_ttl_s,
             counters=self._now,
@@ -422,11 +451,12 @@ class BoardLane:
             return self._idle
         self._answered = True
         self._ttl_s = granted.ttl_s
-        if not self._open_gate(granted.pax - granted.passed):
+        direction = Direction.ENTRY if self._scan is None else self._scan.direction
+        if not self._open_gate(granted.pax - granted.passed, direction):
             self._words.end(granted.grant, granted.nonce, granted.passed, EndReason.NEVER_OPENED)
             self._face.answered("unavailable", trace=self._me.trace)
             return self._idle
-        self._run_ = _Run(granted.grant, granted.nonce, granted.pax, granted.passed)
+        self._run_ = _Run(granted.grant, granted.nonce, granted.pax, granted.passed, direction)
         self._face.answered(OK, trace=self._me.trace)
         return self._granted
 
@@ -462,7 +492,7 @@ class BoardLane:
         for value in range(before + 1, counter + 1):
             kind, grant = self._classify(direction)
             self._words.passed(direction, epoch, value, kind, grant)
-            if (grant is not None and run is not None) or (run is not None and kind is PassageKind.STAFF):
+            if run is not None and (grant is not None or kind is PassageKind.STAFF):
                 run.passed += 1
         self._count_up(direction, counter)
         if run is not None:
@@ -475,9 +505,11 @@ class BoardLane:
         """Why this person passed, judged by the state of the lane."""
         if self._state in RELEASED_STATES:
             return PassageKind.EMERGENCY, None
-        if direction is Direction.EXIT:
-            return (PassageKind.EXIT if self._mode in EXIT_MODES else PassageKind.REVERSE), None
         run = self._run_
+        if run is not None and run.direction is not direction:
+            run = None
+        if direction is Direction.EXIT and (run is None or run.passed >= run.pax):
+            return (PassageKind.EXIT if self._mode in EXIT_MODES else PassageKind.REVERSE), None
         if run is not None and run.passed < run.pax:
             return (PassageKind.GRANTED, run.grant) if run.grant is not None else (PassageKind.STAFF, None)
         followed = run is not None or trio.current_time() - self._tailgate_at < ALARM_SHOWN_S
@@ -617,16 +649,24 @@ class BoardLane:
             if self._state != "idle":
                 raise LaneCommandRefused("lane_busy", f"The lane is {self._state}, not idle", "通道忙")
             self._ttl_s = self._config.grant_ttl_s
-            if not self._open_gate(order.pax):
+            if not self._open_gate(order.pax, Direction.ENTRY):
                 raise LaneCommandRefused("unavailable", "The gate takes no orders", "闸机无应答")
         except LaneCommandRefused as exc:
             envelope.fail(exc)
             return STAY
-        self._run_ = _Run(None, "", order.pax, 0)
+        self._run_ = _Run(None, "", order.pax, 0, Direction.ENTRY)
         self._scan = None
         self._face.opened_by_hand(order.by, order.pax)
         envelope.reply(None)
         return self._granted
+
+    def _on_pause(self, order: PauseLane, envelope: Envelope) -> Next:
+        run = self._run_
+        if self._state != "granted" or run is None or run.grant is None:
+            envelope.fail(no_batch())
+            return STAY
+        envelope.reply(run.passed)
+        return self._pause(order.by)
 
     # --- small helpers ---------------------------------------------------------------------------------------
 
@@ -654,9 +694,9 @@ class BoardLane:
         )
         offer(self._parts.evacuation, ack)
 
-    def _open_gate(self, pax: int) -> bool:
-        """Tell the gate to let people in, unless it is too late by then. False when it has no room for orders."""
-        order = GateOpen(direction=Direction.ENTRY, pax=pax)
+    def _open_gate(self, pax: int, direction: Direction) -> bool:
+        """Tell the gate to let people through, unless it is too late by then. False when it has no room for orders."""
+        order = GateOpen(direction=direction, pax=pax)
         return offer(self._gate, order, deadline=trio.current_time() + self._ttl_s)
 
     # --- small helpers ----------------------------------------------------------------------------------------

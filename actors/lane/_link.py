@@ -19,16 +19,19 @@ from actors._common import offer
 from actors.admission.refusals import OK, words
 from actors.lane._shared import (
     ALARM_SHOWN_S,
-    ENTRY_MODES,
     AlarmOver,
     Face,
     LaneCommandRefused,
     LaneConfig,
     LaneParts,
     OpenLane,
+    PauseLane,
     SetLaneMode,
     check_mode,
     check_open,
+    no_batch,
+    takes,
+    zones_of,
 )
 from core import Address, Envelope, Failed, MailboxFull, Stop
 from drivers.base import Barrier
@@ -192,6 +195,8 @@ class LinkLane:
                     self._on_mode(order, envelope)
                 case OpenLane() as order:
                     self._on_open(order, envelope)
+                case PauseLane() as order:
+                    self._on_pause(order, envelope)
                 case _Silent():
                     self._available = False
                     self._face.show(available=False, state="unavailable", barrier=Barrier.UNKNOWN.value)
@@ -260,10 +265,11 @@ class LinkLane:
             pax=request.pax,
             photo=request.photo,
         )
+        from_zone, to_zone = zones_of(self._config, scan.direction)
         question = Decide(
             scan=scan,
-            from_zone=self._config.from_zone,
-            to_zone=self._config.to_zone,
+            from_zone=from_zone,
+            to_zone=to_zone,
             max_pax=self._config.max_group,
             ttl_s=self._config.grant_ttl_s,
         )
@@ -281,7 +287,7 @@ class LinkLane:
             return ""  # known, so the ledger judges it: the answer was lost, and the grant is still to be ended
         if self._incident is not None:
             return "emergency_go"
-        if self._needs_rearm or self._mode not in ENTRY_MODES:
+        if self._needs_rearm or not takes(self._mode, Direction(request.direction)):
             return "lane_closed"
         return ""
 
@@ -309,18 +315,17 @@ class LinkLane:
         grant = request.grant if kind in (PassageKind.GRANTED, PassageKind.LATE) else None
         if self._incident is not None and grant is None:
             kind = PassageKind.EMERGENCY
-        config = self._config
-        inward = request.direction == Direction.ENTRY
+        from_zone, to_zone = zones_of(self._config, Direction(request.direction))
         passed = Passed(
-            lane=config.lane,
+            lane=self._config.lane,
             device=request.device,
             boot=request.boot,
             seq=request.seq,
             direction=Direction(request.direction),
             kind=kind,
             grant=grant,
-            from_zone=config.from_zone if inward else config.to_zone,
-            to_zone=config.to_zone if inward else config.from_zone,
+            from_zone=from_zone,
+            to_zone=to_zone,
             at=request.at,
         )
         self._state_and_wait(("pass", request.boot, request.seq), passed, envelope)
@@ -592,6 +597,16 @@ class LinkLane:
         self._command("open", pax=order.pax)
         self._face.opened_by_hand(order.by, order.pax)
         envelope.reply(None)
+
+    def _on_pause(self, order: PauseLane, envelope: Envelope) -> None:
+        """The gate ends its batch by itself and says so; a gate that knows no `pause` goes on, and closes at ttl."""
+        view = self._face.view
+        if view.state != "granted" or not self._available:
+            envelope.fail(no_batch())
+            return
+        self._command("pause")
+        self._face.paused(order.by, view.passed, view.pax)
+        envelope.reply(view.passed)
 
     def _command(
         self, name: str, *, pax: int = 0, mode: str = "", ttl_s: float = COMMAND_TTL_S, incident: int | None = None

@@ -77,6 +77,16 @@ class OpenLane(Base, frozen=True, kw_only=True):
     by: str
 
 
+class PauseLane(Base, frozen=True, kw_only=True):
+    """site -> lane: end the running batch after the person who is in the barrier; the rest keep their places.
+
+    Answered with how many of it have passed; fails with LaneCommandRefused when no batch runs.
+    """
+
+    reason: str
+    by: str
+
+
 class AlarmOver(Telemetry, frozen=True, kw_only=True):
     """A lane's own timer: the alarm was shown for long enough."""
 
@@ -156,6 +166,10 @@ class Face:
     def opened_by_hand(self, by: str, pax: int) -> None:
         self.feed("mode", "notice", "manual_open", f"{by} 人工放行 {pax} 人", f"{by} let {pax} in by hand")
 
+    def paused(self, by: str, passed: int, pax: int) -> None:
+        text_zh, text_en = f"{by} 暂停团队，已过 {passed}/{pax}", f"{by} paused the batch after {passed}/{pax}"
+        self.feed("mode", "notice", "paused", text_zh, text_en)
+
     def feed(self, kind: str, severity: str, code: str, text_zh: str, text_en: str, trace: str = "") -> None:
         offer(
             self._parts.hub,
@@ -170,6 +184,21 @@ class Face:
                 trace=trace,
             ),
         )
+
+
+def takes(mode: LaneMode, direction: Direction) -> bool:
+    """May somebody be let through in this direction as the lane now stands?"""
+    return mode in (ENTRY_MODES if direction is Direction.ENTRY else EXIT_MODES)
+
+
+def zones_of(config: LaneConfig, direction: Direction) -> tuple[str, str]:
+    """From where to where a person goes who passes the lane in this direction."""
+    ends = config.from_zone, config.to_zone
+    return ends if direction is Direction.ENTRY else ends[::-1]
+
+
+def no_batch() -> LaneCommandRefused:
+    return LaneCommandRefused("no_batch", "No batch is passing at this lane", "本通道没有正在通过的团队")
 
 
 def check_mode(message: SetLaneMode) -> None:

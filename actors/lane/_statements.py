@@ -7,7 +7,7 @@ import time
 
 from actors._common import offer
 from actors.counter import AskBooks
-from actors.lane._shared import LaneConfig
+from actors.lane._shared import LaneConfig, zones_of
 from core import Address
 from protocols.messages import Counters, Direction, Ended, EndReason, PassageKind, Passed
 from storage.interfaces import CounterBaseline, LaneBooks
@@ -31,7 +31,7 @@ class Statements:
     def passed(self, direction: Direction, epoch: str, value: int, kind: PassageKind, grant: int | None) -> None:
         """One person passed; `value` is the board's cumulative counter after this person."""
         config = self._config
-        inward = direction is Direction.ENTRY
+        from_zone, to_zone = zones_of(config, direction)
         self._say(
             Passed(
                 lane=config.lane,
@@ -41,8 +41,8 @@ class Statements:
                 direction=direction,
                 kind=kind,
                 grant=grant,
-                from_zone=config.from_zone if inward else config.to_zone,
-                to_zone=config.to_zone if inward else config.from_zone,
+                from_zone=from_zone,
+                to_zone=to_zone,
                 at=time.time(),
             )
         )
@@ -81,21 +81,21 @@ class Statements:
                     continue  # its counters are gone: `unresolved`, a person settles it
                 self.end(grant.grant, grant.nonce, grant.passed, EndReason.RECOVERED)
             return
-        next_entry = books.entries + 1
+        counted = {Direction.ENTRY: now.entries, Direction.EXIT: now.exits}
+        following = {Direction.ENTRY: books.entries + 1, Direction.EXIT: books.exits + 1}
         for grant in books.open_grants:
             if grant.counter_epoch != now.epoch:
                 continue
-            passed = grant.passed
+            passed, way = grant.passed, grant.direction
             over = grant.grant in self._over  # its end is said again, should it have been lost; nobody passes on it
-            while not over and next_entry <= now.entries and passed < grant.pax:
-                self.passed(Direction.ENTRY, now.epoch, next_entry, PassageKind.GRANTED, grant.grant)
-                next_entry += 1
+            while not over and following[way] <= counted[way] and passed < grant.pax:
+                self.passed(way, now.epoch, following[way], PassageKind.GRANTED, grant.grant)
+                following[way] += 1
                 passed += 1
             self.end(grant.grant, grant.nonce, passed, EndReason.RECOVERED)
-        for value in range(next_entry, now.entries + 1):
-            self.passed(Direction.ENTRY, now.epoch, value, PassageKind.UNATTENDED, None)
-        for value in range(books.exits + 1, now.exits + 1):
-            self.passed(Direction.EXIT, now.epoch, value, PassageKind.EXIT, None)
+        for way, kind in ((Direction.ENTRY, PassageKind.UNATTENDED), (Direction.EXIT, PassageKind.EXIT)):
+            for value in range(following[way], counted[way] + 1):
+                self.passed(way, now.epoch, value, kind, None)
 
     def _say(self, statement: Passed | Ended | CounterBaseline) -> None:
         offer(self._counter, statement)
