@@ -6,7 +6,9 @@
     ├─ TicketCodeError   a ticket code: not ours, or forged
     ├─ RpcError          the console channel: not JSON-RPC 2.0
     ├─ BoardError        a turnstile board's language
-    └─ PrinterError      a ticket printer's answers, a print job
+    ├─ PrinterError      a ticket printer's answers, a print job
+    ├─ IdCardError       an ID card reader's frames, a document's text
+    └─ CardError         an IC card's answers, the record on it
 """
 
 
@@ -50,3 +52,11 @@ class BoardError(WireError):
 
 class PrinterError(WireError):
     """A printer's answer or a print job is not ESC/POS as we know it, or a ticket cannot be printed as asked."""
+
+
+class IdCardError(WireError):
+    """An ID card reader's frame is damaged, or what it read is no document that we know. Never says what was read."""
+
+
+class CardError(WireError):
+    """An IC card's answer is not one, or the record on it is not one of ours. Never says a key."""
