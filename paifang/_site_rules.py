@@ -7,7 +7,6 @@ others.  Problems stop a start; warnings are said and then it starts.
 from __future__ import annotations
 
 import ipaddress
-import posixpath
 import re
 import zoneinfo
 from collections.abc import Iterable, Iterator
@@ -15,15 +14,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from paifang import _site_device_rules as device_rules
+from paifang._site_device_rules import is_host
 from paifang._site_shape import Problem, nearest, quoted, shown
-from paifang.site import Board, Database, Face, Http, Lane, Link, Printer, Product, Reader, Site, Zone
+from paifang.site import Controller, Database, Face, Fire, Http, Lane, Link, Printer, Product, Site, Zone
 
 OUTSIDE = "outside"  # the zone that every site has: the ledger adds it, nobody declares it
 
 # What one server is built and tested for; a larger site is several sites.
 ZONES_MAX = 64
 LANES_MAX = 256
-READERS_PER_LANE_MAX = 8
 PRINTERS_MAX = 64
 PRODUCTS_MAX = 200
 ZONE_LIMIT_MAX = 1_000_000  # people
@@ -32,12 +32,8 @@ GRANT_TTL_MAX_S = 60.0  # an open that is still valid later surprises whoever st
 DAYS_MAX = 3_660
 PRICE_MAX_CENTS = 100_000_000
 LABEL_MAX_CHARACTERS = 80
-PATH_MAX_CHARACTERS = 200
-BAUD_RATES = (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600)
 
 _HOURS_MINUTES = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d\Z")
-_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\Z")
-_PLACE_RULE = "a device path such as /dev/serial/by-id/…, or a path below the data folder such as dev/north-1-board"
 
 
 class Parts(msgspec.Struct, kw_only=True):
@@ -53,9 +49,12 @@ class Parts(msgspec.Struct, kw_only=True):
     face: Face | None
     zones: list[tuple[int, Zone]]
     lanes: list[tuple[int, Lane]]
+    controllers: list[tuple[int, Controller]]
+    fire: list[tuple[int, Fire]]
     printers: list[tuple[int, Printer]]
     products: list[tuple[int, Product]]
     zone_ids: list[str]
+    controller_ids: list[str]
     complete: bool  # nothing was left out: rules about what is absent may speak
 
 
@@ -67,15 +66,15 @@ def problems(parts: Parts) -> Iterator[Problem]:
     yield from _zones(parts)
     for position, lane in parts.lanes:
         yield from _lane(f"lanes[{position}]", lane, parts)
-    for position, printer in parts.printers:
-        yield from _printer(f"printers[{position}]", printer)
     for position, product in parts.products:
         yield from _product(f"products[{position}]", product, parts)
-    yield from _serial_lines(parts)
+    yield from device_rules.problems(_devices(parts))
     yield from _used_once("lanes", "device", ((p, lane.device) for p, lane in parts.lanes if lane.device))
     for table, entries in (
         ("zones", parts.zones),
         ("lanes", parts.lanes),
+        ("controllers", parts.controllers),
+        ("fire", parts.fire),
         ("printers", parts.printers),
         ("products", parts.products),
     ):
@@ -83,6 +82,8 @@ def problems(parts: Parts) -> Iterator[Problem]:
     for table, count, most in (
         ("zones", len(parts.zones), ZONES_MAX),
         ("lanes", len(parts.lanes), LANES_MAX),
+        ("controllers", len(parts.controllers), device_rules.CONTROLLERS_MAX),
+        ("fire", len(parts.fire), device_rules.FIRE_MAX),
         ("printers", len(parts.printers), PRINTERS_MAX),
         ("products", len(parts.products), PRODUCTS_MAX),
     ):
@@ -131,10 +132,21 @@ def warnings(parts: Parts) -> Iterator[Problem]:
         )
     if parts.database is not None and parts.database.url and urlsplit(parts.database.url).password:
         yield Problem("database.url", "the password can be read by whoever can read this file", "a ~/.pgpass file")
+    yield from device_rules.warnings(_devices(parts))
     if not parts.products:
         yield Problem("products", "nothing is sold here", "")
     elif not parts.printers:
         yield Problem("printers", "no printer: tickets that are sold cannot be printed", "")
+
+
+def _devices(parts: Parts) -> device_rules.Devices:
+    return device_rules.Devices(
+        lanes=parts.lanes,
+        controllers=parts.controllers,
+        fire=parts.fire,
+        printers=parts.printers,
+        controller_ids=parts.controller_ids,
+    )
 
 
 def _site(parts: Parts) -> Iterator[Problem]:
@@ -179,7 +191,7 @@ def _database(parts: Parts) -> Iterator[Problem]:
 def _addresses(parts: Parts) -> Iterator[Problem]:
     used: dict[int, str] = {}
     if parts.http is not None:
-        if not _is_host(parts.http.host):
+        if not is_host(parts.http.host):
             yield Problem("http.host", f"{shown(parts.http.host)} is not an address", "an IP address or a host name")
         if parts.http.port:
             used[parts.http.port] = "http.port"
@@ -227,36 +239,10 @@ def _lane(key: str, lane: Lane, parts: Parts) -> Iterator[Problem]:
             yield _unknown_zone(f"{key}.{end}", zone, [OUTSIDE, *parts.zone_ids])
     if lane.from_zone == lane.to_zone:
         yield Problem(f"{key}.to_zone", f'leads from "{lane.from_zone}" to itself', "another zone than from_zone")
-    if lane.board is not None and lane.device is not None:
-        yield Problem(key, "has both a board and a device", "a board with readers, or a device on the link")
-    elif lane.board is None and lane.device is None:
-        yield Problem(key, "has neither a board nor a device", "a board with readers, or a device on the link")
-    elif lane.board is not None and not lane.readers:
-        yield Problem(f"{key}.readers", "a board without a reader: no ticket could be scanned", "[[lanes.readers]]")
-    elif lane.device is not None and lane.readers:
-        yield Problem(f"{key}.readers", "a device on the link brings its own readers", "no readers beside a device")
-    if len(lane.readers) > READERS_PER_LANE_MAX:
-        yield Problem(f"{key}.readers", f"{len(lane.readers)} readers", f"at most {READERS_PER_LANE_MAX}")
     if lane.max_group > GROUP_MAX:
         yield Problem(f"{key}.max_group", f"{lane.max_group} people", f"1 to {GROUP_MAX}")
     if lane.grant_ttl_s > GRANT_TTL_MAX_S:
         yield Problem(f"{key}.grant_ttl_s", f"{lane.grant_ttl_s} s", f"above 0 to {GRANT_TTL_MAX_S:g}")
-    for line_key, line in _lane_lines(key, lane):
-        yield from _serial_line(line_key, line.path, line.baud)
-
-
-def _printer(key: str, printer: Printer) -> Iterator[Problem]:
-    if printer.host and printer.path:
-        yield Problem(key, "has both a host and a path", "host and port for TCP, or path for a serial line")
-    elif printer.path:
-        yield from _serial_line(key, printer.path, printer.baud)
-    elif not printer.host:
-        yield Problem(key, "has neither a host nor a path", "host and port for TCP, or path for a serial line")
-    else:
-        if not _is_host(printer.host):
-            yield Problem(f"{key}.host", f"{shown(printer.host)} is not an address", "an IP address or a host name")
-        if printer.port == 0:
-            yield Problem(f"{key}.port", "port 0 cannot be dialled", "1 to 65535, usually 9100")
 
 
 def _product(key: str, product: Product, parts: Parts) -> Iterator[Problem]:
@@ -282,31 +268,6 @@ def _product(key: str, product: Product, parts: Parts) -> Iterator[Problem]:
         yield Problem(f"{key}.pax", f"{product.pax} people on a ticket that is checked by one face", "1")
 
 
-def _serial_lines(parts: Parts) -> Iterator[Problem]:
-    """One line, one device: the server opens each exclusively."""
-    used: dict[str, str] = {}
-    lines: list[tuple[str, str]] = [
-        (line_key, line.path) for p, lane in parts.lanes for line_key, line in _lane_lines(f"lanes[{p}]", lane)
-    ]
-    lines += [(f"printers[{p}]", printer.path) for p, printer in parts.printers if printer.path]
-    for line_key, path in lines:
-        plain = posixpath.normpath(path)
-        if plain in used:
-            yield Problem(f"{line_key}.path", f"{shown(path)} is already {used[plain]}", "a line of its own")
-        else:
-            used[plain] = f"{line_key}.path"
-
-
-def _serial_line(key: str, path: str, baud: int) -> Iterator[Problem]:
-    if not path or len(path) > PATH_MAX_CHARACTERS or path.endswith("/"):
-        yield Problem(f"{key}.path", f"{shown(path)} is not the path of a serial line", _PLACE_RULE)
-    elif not path.startswith("/") and ".." in path.split("/"):
-        yield Problem(f"{key}.path", f"{shown(path)} leaves the data folder", _PLACE_RULE)
-    if baud not in BAUD_RATES:
-        allowed = ", ".join(str(rate) for rate in BAUD_RATES)
-        yield Problem(f"{key}.baud", f"{baud} is not a usual line speed", allowed)
-
-
 def _used_once(table: str, name: str, entries: Iterable[tuple[int, str]]) -> Iterator[Problem]:
     first: dict[str, int] = {}
     for position, value in entries:
@@ -320,11 +281,6 @@ def _used_once(table: str, name: str, entries: Iterable[tuple[int, str]]) -> Ite
 def _label(key: str, text: str, *, empty: bool = False) -> Iterator[Problem]:
     if (not text.strip() and not empty) or len(text) > LABEL_MAX_CHARACTERS:
         yield Problem(key, f"{shown(text)} cannot be shown", f"1 to {LABEL_MAX_CHARACTERS} characters")
-
-
-def _lane_lines(key: str, lane: Lane) -> list[tuple[str, Board | Reader]]:
-    board: list[tuple[str, Board | Reader]] = [] if lane.board is None else [(f"{key}.board", lane.board)]
-    return board + [(f"{key}.readers[{position}]", reader) for position, reader in enumerate(lane.readers)]
 
 
 def _leads_into(lane: Lane) -> list[str]:
@@ -343,14 +299,6 @@ def _leads_out_of(lane: Lane) -> list[str]:
 
 def _unknown_zone(key: str, zone: str, known: list[str]) -> Problem:
     return Problem(key, f'unknown zone "{zone}"', quoted(known), suggestion=nearest(zone, known))
-
-
-def _is_host(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return bool(_HOST.match(host)) and ".." not in host and not host.replace(".", "").isdigit()
-    return True
 
 
 def _is_loopback(host: str) -> bool:

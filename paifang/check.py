@@ -24,7 +24,7 @@ from msgspec import inspect
 from paifang import _site_rules as rules
 from paifang._site_lines import line_of, lines_of_keys
 from paifang._site_shape import Problem, examine
-from paifang.site import Database, Face, Http, Lane, Link, Printer, Product, Site, SiteFile, Zone
+from paifang.site import Controller, Database, Face, Fire, Http, Lane, Link, Printer, Product, Site, SiteFile, Zone
 
 __all__ = ["Problem", "Report", "SiteFileError", "check", "load"]
 
@@ -33,8 +33,15 @@ PROBLEMS_SHOWN_MAX = 100  # a file that is not a site file at all should not fil
 
 _Table = TypeVar("_Table", bound=msgspec.Struct)
 _SITE_FILE = inspect.type_info(SiteFile)
-_ENTRIES = {"zones": "zone", "lanes": "lane", "printers": "printer", "products": "product"}
-_ENTRY_KEY = re.compile(r"(zones|lanes|printers|products)\[(\d+)\]")
+_ENTRIES = {
+    "zones": "zone",
+    "lanes": "lane",
+    "controllers": "controller",
+    "fire": "fire contacts",
+    "printers": "printer",
+    "products": "product",
+}
+_ENTRY_KEY = re.compile(rf"({'|'.join(_ENTRIES)})\[(\d+)\]")
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)")
 
 
@@ -132,24 +139,28 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _parts(data: dict[str, Any], *, complete: bool) -> rules.Parts:
-    zones = data.get("zones")
     return rules.Parts(
         site=_table(data.get("site"), Site),
         database=_table(data.get("database", {}), Database),
         http=_table(data.get("http", {}), Http),
         link=_table(data.get("link", {}), Link),
         face=_table(data.get("face", {}), Face),
-        zones=_entries(zones, Zone),
+        zones=_entries(data.get("zones"), Zone),
         lanes=_entries(data.get("lanes"), Lane),
+        controllers=_entries(data.get("controllers"), Controller),
+        fire=_entries(data.get("fire"), Fire),
         printers=_entries(data.get("printers"), Printer),
         products=_entries(data.get("products"), Product),
-        zone_ids=[
-            zone["id"]
-            for zone in (zones if isinstance(zones, list) else [])
-            if isinstance(zone, dict) and isinstance(zone.get("id"), str) and zone["id"] != rules.OUTSIDE
-        ],
+        zone_ids=[zone for zone in _ids(data.get("zones")) if zone != rules.OUTSIDE],
+        controller_ids=_ids(data.get("controllers")),
         complete=complete,
     )
+
+
+def _ids(value: object) -> list[str]:
+    """The names in a table of the raw file: an entry with a mistake in it is still one that exists."""
+    entries = value if isinstance(value, list) else []
+    return [each["id"] for each in entries if isinstance(each, dict) and isinstance(each.get("id"), str)]
 
 
 def _entries(value: object, kind: type[_Table]) -> list[tuple[int, _Table]]:

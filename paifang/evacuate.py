@@ -282,7 +282,7 @@ class _Evacuation:
         path = str(self._data_dir / board.path)
         while True:
             try:
-                with open_unlocked(path, board.baud) as line:
+                with open_unlocked(path, board.rate) as line:
                     await self._hold_open(state, board, line)
             except* (DeviceError, ValueError) as group:  # ValueError: a rate that no line has, an address of no board
                 words = "; ".join(str(each) for each in group.exceptions)

@@ -10,14 +10,27 @@ from typing import Annotated, Literal
 
 import msgspec
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
+from paifang._site_devices import Board, Controller, CounterDevice, Fire, Printer, Reader
+from paifang._site_types import Count, Name, Port, Positive
+from paifang._site_types import Table as _Table
 
-
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the site file: an unknown key is an error, because it is usually a misspelt one."""
+__all__ = [
+    "Board",
+    "Controller",
+    "CounterDevice",
+    "Database",
+    "Face",
+    "Fire",
+    "Http",
+    "Lane",
+    "Link",
+    "Printer",
+    "Product",
+    "Reader",
+    "Site",
+    "SiteFile",
+    "Zone",
+]
 
 
 class Site(_Table, frozen=True, kw_only=True):
@@ -64,29 +77,16 @@ class Zone(_Table, frozen=True, kw_only=True):
     limit: Count | None = None
 
 
-class Board(_Table, frozen=True, kw_only=True):
-    """A turnstile board on a serial line. `address` is its number on the bus (1..255)."""
-
-    path: str
-    baud: int = 9600
-    language: Literal["board4"] = "board4"
-    address: Annotated[int, msgspec.Meta(ge=1, le=255)] = 1
-
-
-class Reader(_Table, frozen=True, kw_only=True):
-    """A QR reader on a serial line."""
-
-    path: str
-    baud: int = 9600
-
-
 class Lane(_Table, frozen=True, kw_only=True):
-    """One lane. Either a `board` and at least one reader on serial lines, or a `device` on the device link."""
+    """One lane: a `board` and a reader or more, a `device` on the device link, or, without a barrier, a `counter`.
+
+    A lane with a counter has kind `open`: whoever walks through is counted and nobody is asked for a ticket.
+    """
 
     id: Name
     name: str
     entrance: str = ""
-    kind: Literal["tripod", "wing", "swing"] = "wing"
+    kind: Literal["tripod", "wing", "swing", "open"] = "wing"
     from_zone: Name = "outside"
     to_zone: Name
     mode: Literal["normal_entry", "normal_exit", "bidirectional", "closed"] = "bidirectional"
@@ -95,16 +95,7 @@ class Lane(_Table, frozen=True, kw_only=True):
     board: Board | None = None
     readers: list[Reader] = []
     device: Name | None = None
-
-
-class Printer(_Table, frozen=True, kw_only=True):
-    """A ticket printer: TCP (`host` and `port`, usually 9100) or a serial `path`."""
-
-    id: Name
-    host: str = ""
-    port: Port = 9100
-    path: str = ""
-    baud: int = 19200
+    counter: CounterDevice | None = None
 
 
 class Product(_Table, frozen=True, kw_only=True):
@@ -138,5 +129,7 @@ class SiteFile(_Table, frozen=True, kw_only=True):
     face: Face = Face()
     zones: list[Zone]
     lanes: list[Lane]
+    controllers: list[Controller] = []
+    fire: list[Fire] = []
     printers: list[Printer] = []
     products: list[Product] = []

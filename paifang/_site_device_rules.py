@@ -1,0 +1,397 @@
+"""What must hold for the devices of a site file: where they are, what their kind needs, and who shares a bus."""
+
+from __future__ import annotations
+
+import ipaddress
+import posixpath
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import msgspec
+
+from paifang._site_devices import Board, Contact, Controller, CounterDevice, Fire, Printer, Reader
+from paifang._site_shape import Problem, nearest, quoted, shown
+from paifang.site import Lane
+
+CONTROLLERS_MAX = 64
+FIRE_MAX = 16
+CONTACTS_MAX = 16
+READERS_PER_LANE_MAX = 8
+PATH_MAX_CHARACTERS = 200
+BAUD_RATES = (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600)
+MODBUS_UNITS = (1, 247)
+DIRECT_BOARDS = ("board4", "machpower", "digicon", "tpw")  # turnstile boards with a language of their own
+NETWORK_BOARDS = ("board4", "tpw")  # those that also speak over UDP
+TRIGGERS = ("honeywell", "newland", "gm65")
+
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\Z")
+_PLACE_RULE = "a device path such as /dev/serial/by-id/…, or a path below the data folder such as dev/north-1-board"
+_FILE_RULE = "a file below the data folder, such as keys/osdp-n1.key"
+
+
+class Devices(msgspec.Struct, kw_only=True):
+    """The device tables that are sound by themselves, with their positions. `controller_ids` is of the raw file."""
+
+    lanes: list[tuple[int, Lane]]
+    controllers: list[tuple[int, Controller]]
+    fire: list[tuple[int, Fire]]
+    printers: list[tuple[int, Printer]]
+    controller_ids: list[str]
+
+
+def problems(devices: Devices) -> Iterator[Problem]:
+    """Everything about devices that makes the site impossible to start."""
+    known = devices.controller_ids
+    for position, lane in devices.lanes:
+        yield from _lane(f"lanes[{position}]", lane, known)
+    for position, controller in devices.controllers:
+        yield from _controller(f"controllers[{position}]", controller)
+    for position, fire in devices.fire:
+        yield from _fire(f"fire[{position}]", fire, known)
+    for position, printer in devices.printers:
+        yield from _printer(f"printers[{position}]", printer)
+    yield from _places(devices)
+
+
+def warnings(devices: Devices) -> Iterator[Problem]:
+    """What works but is probably not meant."""
+    for position, controller in devices.controllers:
+        if controller.listen_port == 0:
+            yield Problem(
+                f"controllers[{position}].listen_port",
+                "no port for the controller's events: swipes are only seen when it is polled",
+                "a port of this server, such as 60001",
+            )
+    for key, path in _named_paths(devices):
+        if re.match(r"/dev/tty(?:USB|ACM)\d", path):
+            wrong = f"{shown(path)} is whichever adapter was plugged in first"
+            yield Problem(key, wrong, "its link in /dev/serial/by-id")
+    for position, fire in devices.fire:
+        for place, contact in enumerate(fire.contacts):
+            if contact.kind == "normally_open" and not fire.controller:
+                yield Problem(
+                    f"fire[{position}].contacts[{place}].kind",
+                    "a cut wire of a plain normally open contact is not noticed",
+                    '"antivalent" or "loop"',
+                )
+
+
+def _lane(key: str, lane: Lane, controllers: list[str]) -> Iterator[Problem]:
+    ways = [name for name in ("board", "device", "counter") if getattr(lane, name) is not None]
+    rule = "a board with readers, or a device on the link, or a counter"
+    if len(ways) > 1:
+        yield Problem(key, f"has both a {ways[0]} and a {ways[1]}", rule)
+    elif not ways:
+        yield Problem(key, "has neither a board nor a device", rule)
+    elif lane.board is not None and not lane.readers:
+        yield Problem(f"{key}.readers", "a board without a reader: no ticket could be scanned", "[[lanes.readers]]")
+    elif lane.device is not None and lane.readers:
+        yield Problem(f"{key}.readers", "a device on the link brings its own readers", "no readers beside a device")
+    elif lane.counter is not None and lane.readers:
+        yield Problem(f"{key}.readers", "nothing can be kept shut where people are only counted", "no readers here")
+    if (lane.counter is not None) != (lane.kind == "open") and len(ways) == 1:
+        yield Problem(f"{key}.kind", f"{shown(lane.kind)} with a {ways[0]}", '"open" with a counter, and only with one')
+    if len(lane.readers) > READERS_PER_LANE_MAX:
+        yield Problem(f"{key}.readers", f"{len(lane.readers)} readers", f"at most {READERS_PER_LANE_MAX}")
+    if lane.board is not None:
+        yield from _board(f"{key}.board", lane.board, controllers)
+    if lane.counter is not None:
+        yield from _counter(f"{key}.counter", lane.counter)
+    for position, reader in enumerate(lane.readers):
+        yield from _reader(f"{key}.readers[{position}]", reader, controllers)
+
+
+def _board(key: str, board: Board, controllers: list[str]) -> Iterator[Problem]:
+    if board.language == "uhppote":
+        yield from _door(key, board, controllers, "board")
+        return
+    yield from _foreign(key, board, {"controller": None, "door": None}, f'a board of language "{board.language}"')
+    if board.language == "modbus":
+        yield from _modbus(key, board)
+        if board.relay is None:
+            yield Problem(f"{key}.relay", "missing", "how the relays are wired, at least relay = { open_coil = 0 }")
+        elif (board.relay.entry_register is None) != (board.relay.exit_register is None):
+            yield Problem(f"{key}.relay", "a register for one direction alone", "entry_register with exit_register")
+        return
+    yield from _foreign(key, board, {"relay": None}, f'a board of language "{board.language}"')
+    yield from _place(key, board, network=board.language in NETWORK_BOARDS)
+
+
+def _reader(key: str, reader: Reader, controllers: list[str]) -> Iterator[Problem]:
+    own = {
+        "trigger": "qr",
+        "address": "osdp",
+        "key": ("osdp", "pcsc"),
+        "reader": "pcsc",
+        "require_record": "pcsc",
+        "controller": "uhppote",
+        "door": "uhppote",
+    }
+    for name, kinds in own.items():
+        if reader.kind not in kinds:
+            default = next(f.default for f in msgspec.structs.fields(Reader) if f.name == name)
+            yield from _foreign(key, reader, {name: default}, f'a reader of kind "{reader.kind}"')
+    if reader.kind == "uhppote":
+        yield from _door(key, reader, controllers, "reader")
+    elif reader.kind == "pcsc":
+        yield from _foreign(key, reader, {"path": "", "baud": 0}, "a PC/SC reader, which is known by its name")
+        if reader.require_record and not reader.key:
+            yield Problem(f"{key}.key", "missing", "the file of the cards' master key, when records are required")
+    elif reader.kind == "wedge":
+        if not reader.path.startswith("/dev/input/"):
+            yield Problem(f"{key}.path", f"{shown(reader.path)} is not an input device", "/dev/input/by-id/…")
+        yield from _foreign(key, reader, {"baud": 0}, "a keyboard-like reader")
+    else:
+        yield from _serial_line(key, reader.path, reader.rate)
+    if reader.trigger and reader.trigger not in TRIGGERS and reader.kind == "qr":
+        yield Problem(
+            f"{key}.trigger",
+            f"{shown(reader.trigger)} is unknown",
+            f'{quoted(TRIGGERS)}, or "" for a reader that reads all the time',
+            suggestion=nearest(reader.trigger, TRIGGERS),
+        )
+    if reader.key:
+        yield from _file(f"{key}.key", reader.key)
+
+
+def _controller(key: str, controller: Controller) -> Iterator[Problem]:
+    if not is_host(controller.host):
+        yield Problem(f"{key}.host", f"{shown(controller.host)} is not an address", "an IP address or a host name")
+    if controller.port == 0:
+        yield Problem(f"{key}.port", "port 0 cannot be dialled", "1 to 65535, usually 60000")
+    if controller.serial > 0xFFFF_FFFF:
+        yield Problem(f"{key}.serial", f"{controller.serial} is no serial number", "the number on the board's label")
+
+
+def _fire(key: str, fire: Fire, controllers: list[str]) -> Iterator[Problem]:
+    if not 1 <= len(fire.contacts) <= CONTACTS_MAX:
+        yield Problem(f"{key}.contacts", f"{len(fire.contacts)} contacts", f"1 to {CONTACTS_MAX}")
+    names = [contact.name for contact in fire.contacts]
+    for place, contact in enumerate(fire.contacts):
+        at = f"{key}.contacts[{place}]"
+        if contact.name in names[:place]:
+            yield Problem(f"{at}.name", f'"{contact.name}" is named twice', "a name of its own")
+        yield from _contact(at, contact, on_controller=fire.controller is not None)
+    if fire.controller is not None:
+        yield from _known(f"{key}.controller", fire.controller, controllers)
+        yield from _foreign(key, fire, {"path": "", "host": "", "baud": 0}, "an input of a controller")
+    else:
+        yield from _modbus(key, fire)
+
+
+def _contact(key: str, contact: Contact, *, on_controller: bool) -> Iterator[Problem]:
+    if on_controller:
+        if contact.name != "fire":
+            yield Problem(f"{key}.name", f"{shown(contact.name)} is no input of a controller", '"fire"')
+        return
+    if contact.kind == "antivalent" and contact.second_input is None:
+        yield Problem(f"{key}.second_input", "missing", "the input that is on when the first one is off")
+    if contact.kind != "antivalent" and contact.second_input is not None:
+        yield Problem(f"{key}.second_input", f'of a contact of kind "{contact.kind}"', 'only with "antivalent"')
+    if contact.second_input is not None and contact.second_input == contact.input:
+        yield Problem(f"{key}.second_input", "the same input twice", "another input")
+
+
+def _counter(key: str, counter: CounterDevice) -> Iterator[Problem]:
+    what = f'a counter of kind "{counter.kind}"'
+    if counter.kind == "modbus":
+        yield from _modbus(key, counter)
+        yield from _foreign(key, counter, {"url": "", "topic": "", "secret": ""}, what)
+        return
+    yield from _foreign(key, counter, {"path": "", "baud": 0, "exits": None, "entries": 0}, what)
+    if counter.kind == "http-pull":
+        yield from _foreign(key, counter, {"host": "", "topic": ""}, what)
+        try:
+            url = urlsplit(counter.url)
+            sound = url.scheme in ("http", "https") and is_host(url.hostname or "") and not url.password
+        except ValueError:
+            sound = False
+        if not sound:  # not shown: people put passwords into addresses
+            yield Problem(f"{key}.url", "not the address of a counter", '"http://10.0.0.9/local/tvpc/.api?live-sum.json"')
+    else:
+        yield from _foreign(key, counter, {"url": ""}, what)
+        if not is_host(counter.host):
+            yield Problem(f"{key}.host", f"{shown(counter.host)} is not an address", "an IP address or a host name")
+        if counter.kind == "http-push" and counter.port == 0:
+            yield Problem(f"{key}.port", "missing", "the port of this server that the counter sends to")
+        if counter.kind == "http-push" and not counter.secret:
+            yield Problem(f"{key}.secret", "missing: anybody could count", _FILE_RULE)
+        if counter.kind == "mqtt" and not counter.topic:
+            yield Problem(f"{key}.topic", "missing", "the topic that the counter publishes to")
+    if counter.secret:
+        yield from _file(f"{key}.secret", counter.secret)
+
+
+def _printer(key: str, printer: Printer) -> Iterator[Problem]:
+    if printer.host and printer.path:
+        yield Problem(key, "has both a host and a path", "host and port for TCP, or path for a serial line or USB")
+        return
+    if not printer.host and not printer.path:
+        yield Problem(key, "has neither a host nor a path", "host and port for TCP, or path for a serial line or USB")
+        return
+    if (printer.way == "tcp") != bool(printer.host):
+        yield Problem(f"{key}.transport", f'"{printer.transport}" does not go with this place', '"auto"')
+    elif printer.way == "serial":
+        yield from _serial_line(key, printer.path, printer.rate)
+    elif printer.way == "usb":
+        yield from _path(key, printer.path)
+    else:
+        if not is_host(printer.host):
+            yield Problem(f"{key}.host", f"{shown(printer.host)} is not an address", "an IP address or a host name")
+        if printer.port == 0:
+            yield Problem(f"{key}.port", "port 0 cannot be dialled", "1 to 65535, usually 9100")
+    if printer.language != "escpos" and printer.way != "tcp":
+        wrong = f'"{printer.language}" over {printer.way}'
+        yield Problem(f"{key}.language", wrong, "label printers are reached by TCP")
+
+
+def _modbus(key: str, unit: Board | Fire | CounterDevice) -> Iterator[Problem]:
+    yield from _place(key, unit, network=True)
+    if not MODBUS_UNITS[0] <= unit.address <= MODBUS_UNITS[1]:
+        yield Problem(f"{key}.address", f"{unit.address} is no unit of a Modbus", "1 to 247")
+
+
+def _place(key: str, device: Board | Fire | CounterDevice, *, network: bool) -> Iterator[Problem]:
+    ways = "path of a serial line, or host and port" if network else "path of a serial line"
+    if device.path and device.host:
+        yield Problem(key, "has both a path and a host", ways)
+    elif device.host:
+        if not network:
+            yield Problem(f"{key}.host", "this kind of board has no network", ways)
+        elif not is_host(device.host):
+            yield Problem(f"{key}.host", f"{shown(device.host)} is not an address", "an IP address or a host name")
+    elif not device.path and network:
+        yield Problem(f"{key}.path", '"" is not the path of a serial line', f"{_PLACE_RULE}; or host and port")
+    else:
+        yield from _serial_line(key, device.path, device.rate)
+
+
+def _door(key: str, device: Board | Reader, controllers: list[str], what: str) -> Iterator[Problem]:
+    if device.controller is None:
+        yield Problem(f"{key}.controller", "missing", quoted(controllers) or "the id of one of [[controllers]]")
+    else:
+        yield from _known(f"{key}.controller", device.controller, controllers)
+    if device.door is None:
+        yield Problem(f"{key}.door", "missing", "1 to 4")
+    yield from _foreign(key, device, {"path": "", "baud": 0}, f"a {what} at a controller's door")
+
+
+def _known(key: str, controller: str, controllers: list[str]) -> Iterator[Problem]:
+    if controller not in controllers:
+        yield Problem(
+            key,
+            f'unknown controller "{controller}"',
+            quoted(controllers) or "one of [[controllers]], and there is none",
+            suggestion=nearest(controller, controllers),
+        )
+
+
+def _foreign(key: str, device: msgspec.Struct, defaults: dict[str, object], what: str) -> Iterator[Problem]:
+    """Keys that say something about another kind of device."""
+    for name, default in defaults.items():
+        if getattr(device, name) != default:
+            yield Problem(f"{key}.{name}", f"does not belong to {what}", "leave it out")
+
+
+def _file(key: str, name: str) -> Iterator[Problem]:
+    if name.startswith("/") or ".." in name.split("/") or len(name) > PATH_MAX_CHARACTERS:
+        yield Problem(key, f"{shown(name)} is not below the data folder", _FILE_RULE)
+
+
+def _serial_line(key: str, path: str, baud: int) -> Iterator[Problem]:
+    yield from _path(key, path)
+    if baud not in BAUD_RATES:
+        allowed = ", ".join(str(rate) for rate in BAUD_RATES)
+        yield Problem(f"{key}.baud", f"{baud} is not a usual line speed", allowed)
+
+
+def _path(key: str, path: str) -> Iterator[Problem]:
+    if not path or len(path) > PATH_MAX_CHARACTERS or path.endswith("/"):
+        yield Problem(f"{key}.path", f"{shown(path)} is not the path of a serial line", _PLACE_RULE)
+    elif not path.startswith("/") and ".." in path.split("/"):
+        yield Problem(f"{key}.path", f"{shown(path)} leaves the data folder", _PLACE_RULE)
+
+
+# --- who shares a place -------------------------------------------------------------------------------------------
+
+
+class _Use(msgspec.Struct, frozen=True):
+    """One device at one place. `bus` is the language that several devices of it may speak there, or empty."""
+
+    key: str
+    field: str  # that names the place: path or host
+    place: str
+    bus: str
+    address: int
+    rate: int
+
+
+def _places(devices: Devices) -> Iterator[Problem]:
+    """One line, one device, unless it is a bus: then one language, one speed, and an address of its own for each."""
+    used: dict[str, list[_Use]] = {}
+    for use in _uses(devices):
+        others = used.setdefault(use.place, [])
+        if others:
+            first = others[0]
+            if not use.bus or use.bus != first.bus:
+                where = f"{first.key}.{first.field}"
+                yield Problem(f"{use.key}.{use.field}", f"{shown(use.place)} is already {where}", "a line of its own")
+            elif use.rate != first.rate:
+                yield Problem(f"{use.key}.baud", f"{use.rate} on a bus of {first.rate} ({first.key})", f"{first.rate}")
+            elif same := next((other for other in others if other.address == use.address), None):
+                yield Problem(
+                    f"{use.key}.address",
+                    f"{use.address} on {shown(use.place)} is already that of {same.key}",
+                    "an address of its own",
+                )
+        others.append(use)
+    doors: dict[tuple[str, int], str] = {}
+    for position, lane in devices.lanes:
+        if lane.board is not None and lane.board.controller is not None and lane.board.door is not None:
+            door, key = (lane.board.controller, lane.board.door), f"lanes[{position}].board"
+            if door in doors:
+                wrong = f"door {door[1]} of {door[0]} is already that of {doors[door]}"
+                yield Problem(f"{key}.door", wrong, "a door of its own")
+            doors.setdefault(door, key)
+
+
+def _uses(devices: Devices) -> Iterator[_Use]:
+    def use(key: str, path: str, bus: str = "", address: int = 0, rate: int = 0) -> Iterator[_Use]:
+        if path:
+            yield _Use(key, "path", posixpath.normpath(path), bus, address, rate)
+
+    def unit(key: str, device: Board | Fire | CounterDevice, language: str, address: int) -> Iterator[_Use]:
+        yield from use(key, device.path, language, address, device.rate)
+        if device.host and not isinstance(device, CounterDevice):
+            yield _Use(key, "host", f"{device.host}:{device.port or language}", language, address, 0)
+
+    for position, lane in devices.lanes:
+        key = f"lanes[{position}]"
+        if lane.board is not None:
+            yield from unit(f"{key}.board", lane.board, lane.board.language, lane.board.address)
+        if lane.counter is not None:
+            yield from unit(f"{key}.counter", lane.counter, "modbus", lane.counter.address)
+        for place, reader in enumerate(lane.readers):
+            bus = "osdp" if reader.kind == "osdp" else ""
+            yield from use(f"{key}.readers[{place}]", reader.path, bus, reader.address, reader.rate)
+    for position, fire in devices.fire:
+        # several tables may read contacts of one unit, and a relay board has inputs, too: addresses may be shared
+        yield from unit(f"fire[{position}]", fire, "modbus", -1 - position)
+    for position, printer in devices.printers:
+        yield from use(f"printers[{position}]", printer.path, "", 0, printer.rate)
+
+
+def _named_paths(devices: Devices) -> Iterator[tuple[str, str]]:
+    for use in _uses(devices):
+        if use.field == "path":
+            yield f"{use.key}.path", use.place
+
+
+def is_host(host: str) -> bool:
+    """An IP address or a host name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return bool(_HOST.match(host)) and ".." not in host and not host.replace(".", "").isdigit()
+    return True
