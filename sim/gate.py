@@ -59,6 +59,7 @@ class _Turn(msgspec.Struct):
     nonce: str
     pax: int
     passed: int = 0
+    paused: bool = False  # the control room ended it early
 
 
 class SimGate:
@@ -218,7 +219,7 @@ class SimGate:
             if self._turn.passed >= self._turn.pax:
                 why = "complete"
             else:
-                why = "emergency" if self.barrier.holds() else "timeout"
+                why = "emergency" if self.barrier.holds() else "paused" if self._turn.paused else "timeout"
             self._end(self._turn, why)
 
     # --- told by the link -----------------------------------------------------------------------------------------
@@ -359,6 +360,9 @@ class SimGate:
         if command.name == "open" and not self.released:
             self.barrier.open(Direction.ENTRY, max(command.pax, 1), command.ttl_s)
         elif command.name == "close":
+            self.barrier.close(Direction.ENTRY)
+        elif command.name == "pause" and self._turn is not None:
+            self._turn.paused = True
             self.barrier.close(Direction.ENTRY)
         elif command.name == "mode":
             self._set_mode(command.mode)

@@ -10,11 +10,11 @@ import trio
 from actors import desk as module
 from actors.desk import Desk
 from actors.errors import CommandRefused
-from actors.lane import OpenLane, SetLaneMode
+from actors.lane import OpenLane, PauseLane, SetLaneMode
 from actors.testing import alive, heard, settle
 from core import Address, AskTimeout
 from core.testing import Probe
-from protocols.console import Done, GetTree, ManualOpen, SetMode
+from protocols.console import Done, GetTree, ManualOpen, PauseBatch, SetMode
 from protocols.messages import LaneMode
 from storage.interfaces import AuditEntry
 
@@ -69,6 +69,16 @@ async def test_a_command_is_the_lanes_and_then_written_down(autojump_clock, comm
         assert isinstance(entry, AuditEntry)
         assert (entry.user, entry.action, entry.subject, entry.reason) == ("ann", action, subject, command.reason)
         assert isinstance(outcome[0], Done)
+
+
+async def test_a_batch_is_paused_and_the_record_says_how_far_it_was(autojump_clock):
+    async with desk() as rig:
+        rig.command(PauseBatch(lane="g1", reason="the guide asked", by="ann"))
+        order = await rig.lanes["g1"].expect(PauseLane)
+        assert (order.by, order.reason) == ("ann", "the guide asked")
+        rig.lanes["g1"].envelope.reply(12)
+        (entry,) = await heard(rig.ledger)
+        assert (entry.user, entry.action, entry.subject) == ("ann", "lane.pause", "g1: paused after 12")
 
 
 async def test_what_a_lane_refuses_is_told_and_not_written_down(autojump_clock):

@@ -291,3 +291,21 @@ async def test_a_command_is_carried_out_once_however_often_it_is_fetched(tmp_pat
         assert made.barrier.sensed is Sensed.CLOSED
         await until(lambda: bool(server.of(link.Pass)))
     assert server.of(link.Pass)[0].kind == "free"  # type: ignore[union-attr]
+
+
+async def test_a_paused_batch_lets_nobody_else_in_and_says_so(tmp_path: Path) -> None:
+    server, where = Server(), addresses()
+    server.grants = [(41, 20)]
+    async with serving(server, where) as work, gate(tmp_path, where) as made:
+        assert await made.ready(5)
+        await made.scan("PF1:X", 3, cause="group", ticket=7)
+        assert await made.barrier.wait_turn(ENTRY, 2)
+        for _ in range(2):
+            await made.barrier.walk(ENTRY, 0.05, ticket=7)
+        server.commands.append(link.Command(id=9, name="pause", ttl_s=5.0))
+        work.wake("gate-g1")
+        await until(lambda: bool(server.of(link.PassEnd)))
+        assert await made.barrier.walk(ENTRY, 0.05) is not PassageKind.GRANTED
+    (end,) = server.of(link.PassEnd)
+    assert isinstance(end, link.PassEnd)
+    assert (end.grant, end.passed, end.why) == (41, 2, "paused")
