@@ -19,9 +19,10 @@ from protocols.messages import (
     Passed,
     Settled,
 )
-from storage._facts import Grant, Right, Zone
+from storage._facts import Grant, Right
 from storage._records import Records
 from storage._rows import Rows
+from storage._zones import Zone
 from storage.interfaces import (
     Calibrate,
     CounterBaseline,
@@ -33,7 +34,6 @@ from storage.interfaces import (
     RefusedScan,
     ScanFacts,
     ZoneCount,
-    ZoneFacts,
 )
 
 UNRESOLVED_GRACE_S = 2.0  # a healthy lane ends its grant at ttl; its word needs a moment to arrive
@@ -60,6 +60,7 @@ class Books:
         now: float,
         new_id: Callable[[], int],
         next_seq: Callable[[], int],
+        versions: Versions,
     ) -> None:
         self.rows = rows
         self.records = records
@@ -67,10 +68,12 @@ class Books:
         self._decide = decide
         self.new_id = new_id
         self._next_seq = next_seq
+        self._versions = versions
         self.zones: dict[str, Zone] = {}
         self.rights: dict[int, Right] = {}
         self.by_ticket: dict[int, list[Right]] = {}
-        self.credentials: dict[tuple[str, bytes], tuple[int, str]] = {}
+        self.tickets: dict[int, Ticket] = {}
+        self.credentials: dict[tuple[str, bytes], list[Presented]] = {}
         self.grants: dict[int, Grant] = {}
         self.by_device: dict[tuple[str, str], Grant] = {}
         self.by_lane: dict[tuple[str, str], Grant] = {}
@@ -103,8 +106,9 @@ class Books:
             return _cancelled(op.nonce)
         zone = self._zone(op.to_zone)
         self._zone(op.from_zone)
-        ticket, state = self.credentials.get((op.kind, op.credential_hash), (0, ""))
-        rights = self.by_ticket.get(ticket, [])
+        presented = self.credentials.get((op.kind, op.credential_hash), [])
+        rights = [right for each in presented for right in self.by_ticket.get(each.ticket, [])]
+        states = {each.ticket: each.state for each in presented}
         facts = ScanFacts(
             lane=op.lane,
             to_zone=op.to_zone,
@@ -113,8 +117,9 @@ class Books:
             max_pax=op.max_pax,
             face_ok=op.face_ok,
         )
-        counts = ZoneFacts(zone=zone.zone, inside=zone.inside, held=zone.held, limit=zone.limit)
-        verdict = self._decide([right.facts(state) for right in rights], counts, facts)
+        zone.settle(self.now)
+        counts = zone.facts(self.now)
+        verdict = self._decide([self._facts(right, states[right.ticket]) for right in rights], counts, facts)
         if isinstance(verdict, Refusal):
             return self._deny(op, verdict)
         right = self.rights[verdict.entitlement]
@@ -269,6 +274,11 @@ class Books:
         self.unresolved.append(grant)
 
     # -- parts ----------------------------------------------------------------------------------------------------
+
+    def _facts(self, right: Right, credential_state: str) -> RightFacts:
+        ticket = self.tickets[right.ticket]
+        product = self._versions[ticket.product, ticket.version]
+        return right.facts(ticket, product, credential_state)
 
     def _zone(self, name: str) -> Zone:
         zone = self.zones.get(name)

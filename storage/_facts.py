@@ -1,45 +1,51 @@
-"""Zones, rights and grants as one batch works on them: loaded, moved, and written back by what moved."""
+"""Rights and grants as one batch works on them: loaded, moved, and written back by what moved."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from protocols.messages import EndReason, Granted, GrantState
-from storage.interfaces import RightFacts, ZoneCount
+from storage.interfaces import RightFacts
 
 CLOCK_STEP_S = 1.0  # a clock may be set back by so much without anybody doubting what it said before
 
 
 @dataclass(slots=True)
-class Zone:
-    zone: str
-    limit: int | None
-    inside: int
-    held: int
-    inside_moved: int = 0
-    held_moved: int = 0
+class Presented:
+    """A credential that was presented, and the ticket that it leads to."""
 
-    def move(self, people: int) -> None:
-        self.inside += people
-        self.inside_moved += people
+    kind: str
+    value_hash: bytes
+    credential: int
+    ticket: int
+    state: str
+    issue_index: int
+    personal: bool
 
-    def hold(self, people: int) -> None:
-        self.held += people
-        self.held_moved += people
 
-    def room(self) -> int | None:
-        """People who may still be let in; None without a limit. A count below zero is a miscount, not room."""
-        return None if self.limit is None else self.limit - max(0, self.inside) - self.held
+@dataclass(slots=True)
+class Ticket:
+    """A ticket, and where the person on it was last seen."""
 
-    def count(self) -> ZoneCount:
-        return ZoneCount(zone=self.zone, inside=self.inside, held=self.held, limit=self.limit)
+    ticket: int
+    product: str
+    version: int
+    state: str
+    valid_from: float
+    valid_to: float
+    slot_from: float | None
+    slot_to: float | None
+    holder_hash: bytes | None
+    at_zone: str | None
+    at_since: float | None
 
 
 @dataclass(slots=True)
 class Right:
     entitlement: int
     ticket: int
-    zone: str
+    rule: int
+    zone: str | None  # None: shared by all zones of the right
     sold: int | None
     redeemed: int
     held: int
@@ -47,13 +53,13 @@ class Right:
     reserved_refund: int
     last_used_at: float | None
     last_used_lane: str
-    ticket_state: str
-    valid_from: float
-    valid_to: float
-    product: str
-    product_class: str
-    needs_face: bool
-    min_gap_s: float
+    first_used_at: float | None
+    last_exit_at: float | None
+    day: date | None
+    used_day: int
+    reentries_day: int
+    out_day: int
+    reentries_held: int
     redeemed_moved: int = 0
     held_moved: int = 0
     used: bool = False
@@ -73,24 +79,25 @@ class Right:
         if self.last_used_at is None or at >= self.last_used_at:
             self.last_used_at, self.last_used_lane, self.used = at, lane, True
 
-    def facts(self, credential_state: str) -> RightFacts:
+    def facts(self, ticket: Ticket, product: ProductSetup, credential_state: str) -> RightFacts:
         return RightFacts(
             entitlement=self.entitlement,
             ticket=self.ticket,
-            ticket_state=self.ticket_state,
+            ticket_state=ticket.state,
             credential_state=credential_state,
-            product=self.product,
-            product_class=self.product_class,
-            zone=self.zone,
+            product=ticket.product,
+            product_class=product.product_class,
+            rules=product.rules,
+            rule=self.rule,
+            zone=self.zone or "",
+            pax=product.pax,
             sold=self.sold,
             redeemed=self.redeemed,
             held=self.held,
             refunded=self.refunded,
             reserved_refund=self.reserved_refund,
-            valid_from=self.valid_from,
-            valid_to=self.valid_to,
-            needs_face=self.needs_face,
-            min_gap_s=self.min_gap_s,
+            valid_from=ticket.valid_from,
+            valid_to=ticket.valid_to,
             last_used_at=self.last_used_at,
             last_used_lane=self.last_used_lane,
         )

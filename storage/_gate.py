@@ -9,7 +9,8 @@ import asyncpg
 
 from protocols.messages import Base, Ended, Passed
 from storage._books import UNRESOLVED_GRACE_S, Books
-from storage._facts import Grant, Right, Zone
+from storage._facts import Grant, Right
+from storage._zones import Zone
 from storage.interfaces import Calibrate, CounterBaseline, GrantOp, RefusedScan, ZoneCount
 from storage.queries import load
 
