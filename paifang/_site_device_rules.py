@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from paifang._site_devices import Board, Contact, Controller, CounterDevice, Fire, Printer, Reader
+from drivers.feedback import Patterns
+from paifang._site_devices import Board, Contact, Controller, CounterDevice, FeedbackPattern, Fire, Printer, Reader
 from paifang._site_shape import Problem, nearest, quoted, shown
 from paifang.site import Lane
 
@@ -23,7 +24,6 @@ BAUD_RATES = (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 46080
 MODBUS_UNITS = (1, 247)
 DIRECT_BOARDS = ("board4", "machpower", "digicon", "tpw")  # turnstile boards with a language of their own
 NETWORK_BOARDS = ("board4", "tpw")  # those that also speak over UDP
-TRIGGERS = ("honeywell", "newland", "gm65")
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\Z")
 _PLACE_RULE = "a device path such as /dev/serial/by-id/…, or a path below the data folder such as dev/north-1-board"
@@ -36,6 +36,7 @@ class Devices(msgspec.Struct, kw_only=True):
     lanes: list[tuple[int, Lane]]
     controllers: list[tuple[int, Controller]]
     fire: list[tuple[int, Fire]]
+    feedback: list[tuple[int, FeedbackPattern]]
     printers: list[tuple[int, Printer]]
     controller_ids: list[str]
 
@@ -51,6 +52,7 @@ def problems(devices: Devices) -> Iterator[Problem]:
         yield from _fire(f"fire[{position}]", fire, known)
     for position, printer in devices.printers:
         yield from _printer(f"printers[{position}]", printer)
+    yield from _feedback(devices.feedback)
     yield from _places(devices)
 
 
@@ -67,6 +69,11 @@ def warnings(devices: Devices) -> Iterator[Problem]:
         if re.match(r"/dev/tty(?:USB|ACM)\d", path):
             wrong = f"{shown(path)} is whichever adapter was plugged in first"
             yield Problem(key, wrong, "its link in /dev/serial/by-id")
+    for position, lane in devices.lanes:
+        for place, reader in enumerate(lane.readers):
+            if reader.kind == "osdp" and not reader.key:
+                key = f"lanes[{position}].readers[{place}].key"
+                yield Problem(key, "no key: the line can be listened to and spoken on", "a file such as keys/n1.key")
     for position, fire in devices.fire:
         for place, contact in enumerate(fire.contacts):
             if contact.kind == "normally_open" and not fire.controller:
@@ -121,16 +128,23 @@ def _board(key: str, board: Board, controllers: list[str]) -> Iterator[Problem]:
 def _reader(key: str, reader: Reader, controllers: list[str]) -> Iterator[Problem]:
     own = {
         "trigger": "qr",
+        "mode": "qr",
+        "reading_s": "qr",
         "address": "osdp",
+        "text": "osdp",
+        "reverse": "osdp",
+        "keypad": "osdp",
+        "card": "wedge",
         "key": ("osdp", "pcsc"),
         "reader": "pcsc",
         "require_record": "pcsc",
         "controller": "uhppote",
         "door": "uhppote",
     }
+    defaults = {field.name: field.default for field in msgspec.structs.fields(Reader)}
     for name, kinds in own.items():
         if reader.kind not in kinds:
-            default = next(f.default for f in msgspec.structs.fields(Reader) if f.name == name)
+            default = defaults[name]
             yield from _foreign(key, reader, {name: default}, f'a reader of kind "{reader.kind}"')
     if reader.kind == "uhppote":
         yield from _door(key, reader, controllers, "reader")
@@ -144,13 +158,8 @@ def _reader(key: str, reader: Reader, controllers: list[str]) -> Iterator[Proble
         yield from _foreign(key, reader, {"baud": 0}, "a keyboard-like reader")
     else:
         yield from _serial_line(key, reader.path, reader.rate)
-    if reader.trigger and reader.trigger not in TRIGGERS and reader.kind == "qr":
-        yield Problem(
-            f"{key}.trigger",
-            f"{shown(reader.trigger)} is unknown",
-            f'{quoted(TRIGGERS)}, or "" for a reader that reads all the time',
-            suggestion=nearest(reader.trigger, TRIGGERS),
-        )
+    if reader.mode == "on_demand" and not reader.trigger:
+        yield Problem(f"{key}.trigger", "missing: nothing could make it read", "whose commands the reader knows")
     if reader.key:
         yield from _file(f"{key}.key", reader.key)
 
@@ -244,6 +253,20 @@ def _printer(key: str, printer: Printer) -> Iterator[Problem]:
     if printer.language != "escpos" and printer.way != "tcp":
         wrong = f'"{printer.language}" over {printer.way}'
         yield Problem(f"{key}.language", wrong, "label printers are reached by TCP")
+
+
+def _feedback(tables: list[tuple[int, FeedbackPattern]]) -> Iterator[Problem]:
+    """The patterns themselves are the last judge: they know what devices can show."""
+    patterns, first = Patterns(), dict[str, int]()
+    for position, table in tables:
+        if table.key in first:
+            other = f"feedback[{first[table.key]}]"
+            yield Problem(f"feedback[{position}]", f'"{table.key}" is already that of {other}', "each pattern once")
+        first.setdefault(table.key, position)
+        try:
+            patterns = patterns.with_changes({table.key: table.changes()})
+        except ValueError as error:
+            yield Problem(f"feedback[{position}]", str(error), "what sites/devices.toml shows")
 
 
 def _modbus(key: str, unit: Board | Fire | CounterDevice) -> Iterator[Problem]:

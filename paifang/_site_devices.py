@@ -17,7 +17,6 @@ Address = Annotated[int, msgspec.Meta(ge=1, le=255)]  # 0 is for all at once
 Door = Annotated[int, msgspec.Meta(ge=1, le=4)]
 Coil = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=60_000)]
-Word = Literal["", "open", "hold", "free"]
 
 BAUDS = {  # what a kind of device usually speaks
     "board4": 9600,
@@ -83,9 +82,15 @@ class Reader(Table, frozen=True, kw_only=True):
     kind: Literal["qr", "osdp", "wedge", "pcsc", "idcard", "uhppote"] = "qr"
     path: str = ""
     baud: NotNegative = 0
-    trigger: str = ""  # of a QR reader that scans on demand: whose commands it knows
+    trigger: Literal["", "honeywell", "datalogic", "cipherlab", "newland", "gm65"] = ""  # whose commands it knows
+    mode: Literal["continuous", "on_demand"] = "continuous"  # of a QR reader that can be triggered
+    reading_s: Positive = 5.0  # how long it reads after a trigger
     address: Annotated[int, msgspec.Meta(ge=0, le=126)] = 0  # of an OSDP reader on its bus
     key: str = ""  # file of an OSDP reader's key or of the cards' master key, below the data folder
+    text: Literal["en", "zh", "none"] = "en"  # what an OSDP reader's display can show
+    reverse: bool = False  # a card's UID comes with its bytes the other way round
+    keypad: Literal["code", "card", "off"] = "code"  # what digits typed at it are
+    card: Literal["no", "text", "decimal"] = "no"  # what a keyboard-like reader types: a code, or a card's number
     reader: str = ""  # a PC/SC reader's name, or a part of it; empty: the first one
     require_record: bool = False  # cards without an authentic record of ours are refused
     controller: Name | None = None
@@ -137,6 +142,50 @@ class Fire(Table, frozen=True, kw_only=True):
     @property
     def rate(self) -> int:
         return self.baud or BAUDS["modbus"]
+
+
+class Light(Table, frozen=True, kw_only=True):
+    """`on_ms` lit and `off_ms` dark, again and again for `lasts_ms`; 0: until something else is said."""
+
+    colour: Literal["off", "red", "green", "amber", "blue", "magenta", "cyan", "white"] | None = None
+    on_ms: Milliseconds | None = None
+    off_ms: Milliseconds | None = None
+    lasts_ms: Milliseconds | None = None
+
+
+class Sound(Table, frozen=True, kw_only=True):
+    """`count` beeps of `on_ms` with `off_ms` between them; 0 of them is silence."""
+
+    on_ms: Milliseconds | None = None
+    off_ms: Milliseconds | None = None
+    count: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+
+
+class FeedbackPattern(Table, frozen=True, kw_only=True):
+    """Light, sound and text for one outcome, or for one class of products in it. What is not said stays as it comes."""
+
+    outcome: Literal["go", "wait", "stop", "emergency"]
+    class_: str = msgspec.field(name="class", default="")
+    light: Light | None = None
+    sound: Sound | None = None
+    text_zh: str | None = None
+    text_en: str | None = None
+
+    @property
+    def key(self) -> str:
+        """As `drivers.feedback.Patterns.with_changes` names it."""
+        return f"{self.outcome}.{self.class_}" if self.class_ else self.outcome
+
+    def changes(self) -> dict[str, object]:
+        """What this table says, and nothing that it leaves out."""
+        found: dict[str, object] = {}
+        for name in ("light", "sound"):
+            part = getattr(self, name)
+            if part is not None:
+                found[name] = {k: v for k, v in msgspec.structs.asdict(part).items() if v is not None}
+        return found | {
+            name: text for name, text in (("text_zh", self.text_zh), ("text_en", self.text_en)) if text is not None
+        }
 
 
 class CounterForm(Table, frozen=True, kw_only=True):

@@ -17,7 +17,20 @@ import msgspec
 from paifang import _site_device_rules as device_rules
 from paifang._site_device_rules import is_host
 from paifang._site_shape import Problem, nearest, quoted, shown
-from paifang.site import Controller, Database, Face, Fire, Http, Lane, Link, Printer, Product, Site, Zone
+from paifang.site import (
+    Controller,
+    Database,
+    Face,
+    FeedbackPattern,
+    Fire,
+    Http,
+    Lane,
+    Link,
+    Printer,
+    Product,
+    Site,
+    Zone,
+)
 
 OUTSIDE = "outside"  # the zone that every site has: the ledger adds it, nobody declares it
 
@@ -51,6 +64,7 @@ class Parts(msgspec.Struct, kw_only=True):
     lanes: list[tuple[int, Lane]]
     controllers: list[tuple[int, Controller]]
     fire: list[tuple[int, Fire]]
+    feedback: list[tuple[int, FeedbackPattern]]
     printers: list[tuple[int, Printer]]
     products: list[tuple[int, Product]]
     zone_ids: list[str]
@@ -144,6 +158,7 @@ def _devices(parts: Parts) -> device_rules.Devices:
         lanes=parts.lanes,
         controllers=parts.controllers,
         fire=parts.fire,
+        feedback=parts.feedback,
         printers=parts.printers,
         controller_ids=parts.controller_ids,
     )

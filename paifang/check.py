@@ -24,7 +24,21 @@ from msgspec import inspect
 from paifang import _site_rules as rules
 from paifang._site_lines import line_of, lines_of_keys
 from paifang._site_shape import Problem, examine
-from paifang.site import Controller, Database, Face, Fire, Http, Lane, Link, Printer, Product, Site, SiteFile, Zone
+from paifang.site import (
+    Controller,
+    Database,
+    Face,
+    FeedbackPattern,
+    Fire,
+    Http,
+    Lane,
+    Link,
+    Printer,
+    Product,
+    Site,
+    SiteFile,
+    Zone,
+)
 
 __all__ = ["Problem", "Report", "SiteFileError", "check", "load"]
 
@@ -38,6 +52,7 @@ _ENTRIES = {
     "lanes": "lane",
     "controllers": "controller",
     "fire": "fire contacts",
+    "feedback": "feedback",
     "printers": "printer",
     "products": "product",
 }
@@ -149,6 +164,7 @@ def _parts(data: dict[str, Any], *, complete: bool) -> rules.Parts:
         lanes=_entries(data.get("lanes"), Lane),
         controllers=_entries(data.get("controllers"), Controller),
         fire=_entries(data.get("fire"), Fire),
+        feedback=_entries(data.get("feedback"), FeedbackPattern),
         printers=_entries(data.get("printers"), Printer),
         products=_entries(data.get("products"), Product),
         zone_ids=[zone for zone in _ids(data.get("zones")) if zone != rules.OUTSIDE],

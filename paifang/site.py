@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from paifang._site_devices import Board, Controller, CounterDevice, Fire, Printer, Reader
+from protocols.rights import SlotTimes, ZoneRight
+from paifang._site_devices import Board, Controller, CounterDevice, FeedbackPattern, Fire, Printer, Reader
 from paifang._site_types import Count, Name, Port, Positive
 from paifang._site_types import Table as _Table
 
@@ -20,6 +21,7 @@ __all__ = [
     "CounterDevice",
     "Database",
     "Face",
+    "FeedbackPattern",
     "Fire",
     "Http",
     "Lane",
@@ -98,20 +100,46 @@ class Lane(_Table, frozen=True, kw_only=True):
     counter: CounterDevice | None = None
 
 
+ProductClass = Literal["full", "discount", "group", "free", "annual", "season", "month", "package", "times", "vip",
+                       "staff", "contractor", "resident", "merchant_service"]  # fmt: skip
+Minutes = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class Product(_Table, frozen=True, kw_only=True):
-    """What is sold. `uses` 0 means as often as wanted (an annual card); `days` is how long it is valid."""
+    """What is sold. `uses` 0 means as often as wanted (an annual card); `days` is how long it is valid.
+
+    `zones`, `uses` and `min_gap_s` are the short way to say one right; `rights` says any number of them, in full.
+    The other keys are those of `protocols.rights.ProductRules`.
+    """
 
     id: Name
     name: str
     name_en: str
-    class_: Literal["full", "discount", "group", "free", "annual"] = msgspec.field(name="class")
+    class_: ProductClass = msgspec.field(name="class")
     price_cents: Annotated[int, msgspec.Meta(ge=0)]
-    zones: list[Name]
+    zones: list[Name] = []
     pax: Count = 1
     uses: Annotated[int, msgspec.Meta(ge=0)] = 1
+    min_gap_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    rights: list[ZoneRight] = []
+    effective_from: str = ""  # YYYY-MM-DD; tables with one id and different dates are its versions
     days: Count = 1
     needs_face: bool = False
-    min_gap_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    binds: Literal["none", "face", "id"] = "none"
+    id_policy: Literal["none", "one_per_order", "one_per_person"] = "none"
+    requires: list[Name] = []
+    lane_classes: list[Name] = []
+    slots: list[SlotTimes] = []
+    slot_early_minutes: Minutes = 0
+    slot_late_minutes: Minutes = 0
+    grant_ttl_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    refund: Literal["open", "until_first_use", "none"] = "open"
+    group_min: Annotated[int, msgspec.Meta(ge=0)] = 0
+    below_group_min: Literal["keep", "deny"] = "keep"
+    code_and_paper: bool = True
+    offline: Literal["accept", "accept_limited", "refuse"] = "accept"
+    sale_first: str = ""
+    sale_last: str = ""
 
 
 class Face(_Table, frozen=True, kw_only=True):
@@ -131,5 +159,6 @@ class SiteFile(_Table, frozen=True, kw_only=True):
     lanes: list[Lane]
     controllers: list[Controller] = []
     fire: list[Fire] = []
+    feedback: list[FeedbackPattern] = []
     printers: list[Printer] = []
     products: list[Product] = []
