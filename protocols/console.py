@@ -46,7 +46,12 @@ class ZoneView(Telemetry, frozen=True, kw_only=True):
     inside: int
     held: int  # people who hold an open grant into this zone
     limit: int | None
-    state: str  # normal | slow | full
+    state: str  # normal | announced | slow | full | stopped
+    staff: int = 0  # of `inside`
+    entered: int = 0  # visitors' first entries of the business day
+    sale_stopped: bool = False
+    one_for_one: bool = False
+    stopped_until: float | None = None  # entry was stopped by people, until then at the latest
 
 
 class DeviceView(Telemetry, frozen=True, kw_only=True):
@@ -190,6 +195,32 @@ class SetMode(Base, frozen=True, kw_only=True):
     lane: Word
     mode: Word
     reason: Detail
+    by: Word = ""
+
+
+class StopZoneFor(Base, frozen=True, kw_only=True):
+    """zone.stop: stop `entry` or `sale` of a zone, or let `one_for_one` in, for so many minutes; 0 ends it.
+
+    A reason is required.
+    """
+
+    zone: Word
+    what: Word
+    minutes: Number
+    reason: Detail
+    by: Word = ""
+
+
+class CalibrateZone(Base, frozen=True, kw_only=True):
+    """zone.calibrate: correct a zone's count by `delta` people. A large one needs a second person who asks the same.
+
+    A reason is required; the same `key` corrects once only.
+    """
+
+    zone: Word
+    delta: Signed
+    reason: Detail
+    key: Word = ""
     by: Word = ""
 
 

@@ -117,12 +117,13 @@ class Zone:
             left_today=None if self.day_limit is None else self.day_limit - self.entered - self.held,
         )
 
-    def count(self, now: float = 0.0) -> ZoneCount:
+    def count(self) -> ZoneCount:
         return ZoneCount(
             zone=self.zone,
             inside=self.inside,
             held=self.held,
             limit=self.limit,
+            people=self.people(),
             staff=self.staff,
             entered=self.entered,
             stop_at=self.stop_at,

@@ -93,16 +93,22 @@ class SiteSetup(msgspec.Struct, frozen=True, kw_only=True):
 class RightFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One entitlement that a credential may use, as it stands in the transaction that will use it.
 
-    `sold` is None for unlimited use (an annual card).  Times are seconds since the epoch.
+    `sold` is None for unlimited use (an annual card).  Times are seconds since the epoch.  `rules` are those of the
+    product's version that was sold, `rule` this right's place in them.  The counters of a day (`used_day` people who
+    used the right, `reentries_day` who came back, `out_day` who were seen to leave and have not come back) are those
+    of the scan's own business day.  `used_today` names the products that the same order or holder has used today.
     """
 
     entitlement: int
     ticket: int
-    ticket_state: str  # active | on_hold | void | refunded | unpaid | expired
+    ticket_state: str  # blank | in_stock | reserved | unpaid | active | on_hold | blocked | void | refunded | expired
     credential_state: str  # active | lost | superseded | void
     product: str
     product_class: str
-    zone: str
+    rules: ProductRules
+    rule: int = 0
+    zone: str  # empty: the right's zones share it
+    pax: int = 1  # people per use
     sold: int | None
     redeemed: int
     held: int
@@ -110,10 +116,36 @@ class RightFacts(msgspec.Struct, frozen=True, kw_only=True):
     reserved_refund: int
     valid_from: float
     valid_to: float
-    needs_face: bool
-    min_gap_s: float
     last_used_at: float | None
     last_used_lane: str
+    first_used_at: float | None = None
+    last_exit_at: float | None = None
+    used_day: int = 0
+    reentries_day: int = 0
+    reentries_held: int = 0
+    out_day: int = 0
+    slot_from: float | None = None
+    slot_to: float | None = None
+    holder_hash: bytes | None = None  # of the person that the ticket is bound to
+    used_today: list[str] = []
+    person: PersonFacts | None = None  # the credential is one person's, of a list
+
+    @property
+    def right(self) -> ZoneRight:
+        """What the rules say of this right."""
+        return self.rules.rights[self.rule]
+
+    @property
+    def zones(self) -> list[str]:
+        """Where the right leads."""
+        return [self.zone] if self.zone else self.right.zones
+
+
+class PersonFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What one person of a list has used of a right: people of open grants, and uses."""
+
+    held: int
+    redeemed: int
 
 
 class ZoneFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -384,12 +416,16 @@ class Ok(Base, frozen=True, kw_only=True):
 
 
 class ZoneCount(msgspec.Struct, frozen=True, kw_only=True):
-    """A zone as committed. `entered`: visitors' first entries of the business day; the stops as in `ZoneSetup`."""
+    """A zone as committed. `entered`: visitors' first entries of the business day; the stops as in `ZoneSetup`.
+
+    `people` count against the limit; None: all who are inside or hold an open grant.
+    """
 
     zone: str
     inside: int
     held: int
     limit: int | None
+    people: int | None = None
     staff: int = 0
     entered: int = 0
     stop_at: int | None = None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from actors import occupancy as module
 from actors.health import Health
 from actors.lane._shared import Flow
-from actors.occupancy import Occupancy, zone_state
+from actors.occupancy import Marks, Occupancy, zone_state
 from actors.testing import alive, heard, only, settle
 from core import Address
 from core.testing import Probe
@@ -22,6 +22,10 @@ from storage.interfaces import LedgerState, ZoneCount, ZonesChanged
 
 MINUTE_S = 60.0
 NOON = 1_760_000_000 // 60 * 60.0
+
+
+def count(inside: int = 0, limit: int | None = 100, **more) -> ZoneCount:
+    return ZoneCount(**{"zone": "park", "inside": inside, "held": 0, "limit": limit} | more)
 
 
 class Rig:
@@ -68,7 +72,9 @@ async def occupancy():
     ("people", "limit", "before", "state"),
     [
         (0, 100, "normal", "normal"),
-        (89, 100, "normal", "normal"),
+        (79, 100, "normal", "normal"),
+        (80, 100, "normal", "announced"),
+        (89, 100, "normal", "announced"),
         (90, 100, "normal", "slow"),
         (99, 100, "slow", "slow"),
         (100, 100, "slow", "full"),
@@ -76,7 +82,8 @@ async def occupancy():
         (99, 100, "full", "full"),
         (98, 100, "full", "full"),
         (97, 100, "full", "slow"),
-        (89, 100, "full", "normal"),
+        (89, 100, "full", "announced"),
+        (79, 100, "full", "normal"),
         (5000, None, "full", "normal"),
         (0, 0, "normal", "full"),
         (1, 1, "normal", "full"),
@@ -84,16 +91,64 @@ async def occupancy():
     ],
 )
 def test_a_zone_is_slow_then_full_and_full_for_a_little_longer(people, limit, before, state):
-    assert zone_state(people, limit, before) == state
+    assert zone_state(count(people, limit), before, NOON, Marks()) == state
 
 
 @given(st.integers(0, 500), st.integers(0, 300), st.sampled_from(["normal", "slow", "full"]))
 def test_at_its_limit_a_zone_is_full_whatever_it_was_and_far_below_it_never_is(people, limit, before):
-    state = zone_state(people, limit, before)
+    state = zone_state(count(people, limit), before, NOON, Marks())
     if people >= limit:
         assert state == "full"
-    if people < limit * 0.9:
+    if people < limit * 0.8:
         assert state == "normal"
+
+
+@pytest.mark.parametrize(
+    ("zone", "state"),
+    [
+        ({"full": True}, "full"),
+        ({"full": True, "limit": None}, "full"),
+        ({"entry_stopped_until": NOON + 1}, "stopped"),
+        ({"entry_stopped_until": NOON}, "normal"),
+        ({"entry_stopped_until": NOON + 1, "full": True}, "stopped"),
+        ({"inside": 95, "people": 70, "staff": 25}, "normal"),
+    ],
+)
+def test_a_stop_shows_whatever_room_there_is_and_staff_take_none(zone, state):
+    assert zone_state(count(**zone), "normal", NOON, Marks()) == state
+
+
+def test_a_zone_may_have_thresholds_of_its_own():
+    marks = Marks(announce_at=0.3, slow_at=0.5)
+    assert [zone_state(count(people, 100), "normal", NOON, marks) for people in (29, 30, 50)] == [
+        "normal",
+        "announced",
+        "slow",
+    ]
+
+
+async def test_a_stop_that_ends_by_itself_is_shown_to_end(autojump_clock, clock):
+    async with occupancy() as rig:
+        stopped = count(10, 100, entry_stopped_until=NOON + 60)
+        rig.me.tell(ZonesChanged(zones=[stopped]))
+        told = await heard(rig.hub)
+        assert only(told, ZoneView)[0].state == "stopped" and only(told, ZoneView)[0].stopped_until == NOON + 60
+        assert [line.code for line in only(told, FeedEvent)] == ["entry_stopped"]
+        await trio.sleep(50)
+        assert only(await heard(rig.hub), ZoneView) == [], "nothing new"
+        await trio.sleep(15)
+        told = await heard(rig.hub)
+        assert only(told, ZoneView)[0].state == "normal" and only(told, ZoneView)[0].stopped_until is None
+        assert [line.code for line in only(told, FeedEvent)] == ["entry_resumed"]
+
+
+async def test_each_threshold_is_told_on_the_way_up_only(autojump_clock, clock):
+    async with occupancy() as rig:
+        codes = []
+        for people in (79, 80, 85, 90, 100, 97, 85, 70, 81):
+            codes.append([line.code for line in only(await rig.zone(people), FeedEvent)])
+        up = [[], ["zone_announced"], [], ["zone_slow"], ["capacity_hold"]]
+        assert codes == [*up, ["entry_resumed"], [], [], ["zone_announced"]]
 
 
 async def test_who_holds_an_open_grant_counts_as_inside(autojump_clock, clock):
@@ -106,7 +161,8 @@ async def test_the_limit_is_told_once_when_it_is_reached_and_again_after_it_was_
     async with occupancy() as rig:
         lines = []
         for people in (99, 100, 101, 99, 98, 100, 97, 99, 100):
-            lines.append(len(only(await rig.zone(people), FeedEvent)))
+            told = only(await rig.zone(people), FeedEvent)
+            lines.append(len([line for line in told if line.code == "capacity_hold"]))
         assert lines == [0, 1, 0, 0, 0, 0, 0, 0, 1]
 
 
