@@ -7,6 +7,7 @@ whatever the line is doing.  The driver keeps release before everything else by 
 from __future__ import annotations
 
 import math
+import time
 
 import msgspec
 import trio
@@ -14,6 +15,7 @@ import trio
 from actors._common import offer
 from core import Address, Stop
 from drivers.base import (
+    Availability,
     BarrierChanged,
     DeviceDown,
     DeviceEvent,
@@ -132,6 +134,9 @@ def _known(before: DeviceEvent | None, event: DeviceEvent) -> DeviceEvent | None
 
 def device_view(name: str, kind: str, lane: str, statistics: DriverStatistics) -> DeviceView:
     """What the console shows of a device."""
+    now = time.time()
+    received = statistics.frames_in + statistics.bad_frames
+    counters = statistics.counters
     return DeviceView(
         device=name,
         kind=kind,
@@ -140,4 +145,13 @@ def device_view(name: str, kind: str, lane: str, statistics: DriverStatistics) -
         detail=statistics.last_error,
         bad_frames=statistics.bad_frames,
         reconnects=statistics.reconnects,
+        last_said=statistics.last_said,
+        last_said_at=None if statistics.last_said_s is None else now - statistics.last_said_s,
+        since=None if statistics.availability is Availability.UNKNOWN else now - statistics.since_s,
+        frames=statistics.frames_in,
+        error_rate=round(statistics.bad_frames / received, 4) if received else None,
+        firmware=statistics.firmware,
+        clock_skew_s=statistics.clock_skew_s,
+        entries=None if counters is None else counters.entries,
+        exits=None if counters is None else counters.exits,
     )

@@ -1,4 +1,4 @@
-"""The actor round a QR reader's driver: every code read becomes a `Scan` for the lane."""
+"""The actor round a reader's driver: what is read is a `Scan` for the lane, what the lane says a light and a sound."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ import trio
 from actors._common import offer
 from actors.gate import STATISTICS_EVERY_S, device_view
 from core import Address, Stop, new_trace
-from drivers.base import CodeRead, DeviceDown, DeviceEvent, DeviceUp, Driver
+from drivers.base import CodeRead, CredentialRead, DeviceDown, DeviceEvent, DeviceUp, Driver, Feedback
 from protocols.messages import Credential, CredentialKind, Scan, Telemetry
 
 CARD_PREFIX = "CARD:"  # an annual card's printed number, as our own cards carry it
 SCAN_PATIENCE_S = 3.0  # a scan that a lane did not read within this is dropped: the visitor has scanned again by then
+
+
+class Signal(Telemetry, frozen=True, kw_only=True):
+    """lane -> reader: tell the visitor. Dropped by readers that have neither light nor sound."""
+
+    feedback: Feedback
 
 
 class _Tick(Telemetry, frozen=True, kw_only=True):
@@ -48,6 +54,9 @@ class ReaderActor:
                     case Stop():
                         nursery.cancel_scope.cancel()
                         return
+                    case Signal(feedback=feedback):
+                        if (tell := getattr(self._driver, "signal", None)) is not None:
+                            tell(feedback)
                     case _Tick():
                         me.set_timer("statistics", STATISTICS_EVERY_S, _Tick())
                         self._show()
@@ -55,17 +64,22 @@ class ReaderActor:
     def _emit(self, event: DeviceEvent) -> None:
         match event:
             case CodeRead(text=text):
-                scan = Scan(
-                    lane=self._lane_name,
-                    device=self._name,
-                    nonce=secrets.token_hex(8),
-                    credential=credential_of(text),
-                    at=time.time(),
-                )
-                # with a full mailbox it is refused at once and counted there; the visitor scans again
-                offer(self._lane, scan, deadline=trio.current_time() + SCAN_PATIENCE_S, trace=new_trace())
+                self._scan(credential_of(text))
+            case CredentialRead(kind=kind, value=value, issue_index=issue_index):
+                self._scan(Credential(kind, value, issue_index))
             case DeviceUp() | DeviceDown():
                 self._show()
+
+    def _scan(self, credential: Credential) -> None:
+        scan = Scan(
+            lane=self._lane_name,
+            device=self._name,
+            nonce=secrets.token_hex(8),
+            credential=credential,
+            at=time.time(),
+        )
+        # with a full mailbox it is refused at once and counted there; the visitor scans again
+        offer(self._lane, scan, deadline=trio.current_time() + SCAN_PATIENCE_S, trace=new_trace())
 
     def _show(self) -> None:
         self._hub.tell(device_view(self._name, "reader", self._lane_name, self._driver.statistics()))

@@ -39,6 +39,7 @@ FLOW_MINUTES = 24 * 60  # points of the flow curve in a snapshot
 HUB_MAILBOX_CAPACITY = 4096  # messages; a full one refuses feed events and sheds views
 
 DELTA_METHOD = "site.delta"
+REMOVED = "removed"  # availability of a device that is in the site file no more
 
 _log = structlog.get_logger("admin_ws.hub")
 
@@ -206,6 +207,9 @@ class Hub:
         self._lanes.update((view.lane, view) for view in lanes)
         self._zones.update((view.zone, view) for view in zones)
         self._devices.update((view.device, view) for view in devices)
+        for view in devices:
+            if view.availability == REMOVED:  # pages hear it once; whoever joins later never knows of it
+                self._devices.pop(view.device, None)
         self._flow.update((point.minute, point) for point in flow)
         while len(self._flow) > FLOW_MINUTES:
             del self._flow[min(self._flow)]

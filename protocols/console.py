@@ -55,13 +55,24 @@ class ZoneView(Telemetry, frozen=True, kw_only=True):
 
 
 class DeviceView(Telemetry, frozen=True, kw_only=True):
+    """One device's health. Availability `removed` takes it off the page: it is in the site file no more."""
+
     device: str
-    kind: str  # gate | reader | printer | link | database | face
+    kind: str  # gate | reader | printer | counter | fire | link | database | face
     lane: str
-    availability: str
-    detail: str = ""
+    availability: str  # unknown | available | unavailable | unauthenticated | removed
+    detail: str = ""  # the last error
     bad_frames: int = 0
     reconnects: int = 0
+    last_said: str = ""  # in words that hold no secret
+    last_said_at: float | None = None  # seconds since the epoch
+    since: float | None = None  # in this availability since then
+    frames: int = 0  # received, sound ones
+    error_rate: float | None = None  # damaged of all frames received, 0 to 1; None while there were none
+    firmware: str = ""
+    clock_skew_s: float | None = None  # the device's clock minus ours
+    entries: int | None = None  # its own cumulative counts
+    exits: int | None = None
 
 
 class LaneRelease(Base, frozen=True, kw_only=True):

@@ -229,6 +229,15 @@ export function LanePanel(): JSX.Element | null {
               <button type="submit">{t("apply")}</button>
             </form>
           )}
+          {may("lane.pause") && view.state === "granted" && view.pax > 1 && (
+            <button
+              type="button"
+              data-testid="pause"
+              onClick={() => withReason(() => call("lane.pause", { lane: id, reason: reason.trim() }))}
+            >
+              <Icon name="bar" /> {t("pauseBatch")} {view.passed}/{view.pax}
+            </button>
+          )}
           {may("lane.open") && (
             <form
               class="inline"

@@ -4,11 +4,13 @@ import { signal } from "@preact/signals";
 import type { Actor } from "./system";
 import type { Done, Delta, Login, Resume, Session, Snapshot } from "./types";
 import type {
+  CalibrateZoneParams,
   Explanation,
   ExplainScanParams,
   GetPrintJobsParams,
   ListProductsParams,
   ManualOpenParams,
+  PauseBatchParams,
   PrintJobs,
   Products,
   RearmLaneParams,
@@ -16,6 +18,7 @@ import type {
   SellParams,
   SetModeParams,
   Sold,
+  StopZoneForParams,
   TriggerParams,
 } from "./types";
 
@@ -35,6 +38,9 @@ export interface Methods {
   "lane.rearm": [RearmLaneParams, Done];
   "lane.set_mode": [SetModeParams, Done];
   "lane.open": [ManualOpenParams, Done];
+  "lane.pause": [PauseBatchParams, Done];
+  "zone.stop": [StopZoneForParams, Done];
+  "zone.calibrate": [CalibrateZoneParams, Done];
   "sales.products": [ListProductsParams, Products];
   "sales.sell": [SellParams, Sold];
   "sales.print_jobs": [GetPrintJobsParams, PrintJobs];

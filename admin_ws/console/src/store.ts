@@ -212,7 +212,10 @@ function apply(delta: Delta): void {
     putZones(delta.zones);
     if (delta.devices.length > 0) {
       const next = new Map(devices.value);
-      for (const view of delta.devices) next.set(view.device, view);
+      for (const view of delta.devices) {
+        if (view.availability === "removed") next.delete(view.device);
+        else next.set(view.device, view);
+      }
       devices.value = next;
     }
     if (delta.evacuation !== null) evacuation.value = delta.evacuation;

@@ -34,9 +34,15 @@ export interface ZoneView {
   held: number;
   limit: number | null;
   state: string;
+  staff: number;
+  entered: number;
+  sale_stopped: boolean;
+  one_for_one: boolean;
+  stopped_until: number | null;
 }
 export type ZoneViewParams = Params<ZoneView, "zone" | "name" | "inside" | "held" | "limit" | "state">;
 
+/** One device's health. Availability `removed` takes it off the page: it is in the site file no more. */
 export interface DeviceView {
   type: "DeviceView";
   device: string;
@@ -46,6 +52,15 @@ export interface DeviceView {
   detail: string;
   bad_frames: number;
   reconnects: number;
+  last_said: string;
+  last_said_at: number | null;
+  since: number | null;
+  frames: number;
+  error_rate: number | null;
+  firmware: string;
+  clock_skew_s: number | null;
+  entries: number | null;
+  exits: number | null;
 }
 export type DeviceViewParams = Params<DeviceView, "device" | "kind" | "lane" | "availability">;
 
@@ -184,6 +199,37 @@ export interface SetMode {
   by: string;
 }
 export type SetModeParams = Params<SetMode, "lane" | "mode" | "reason">;
+
+/** zone.stop: stop `entry` or `sale` of a zone, or let `one_for_one` in, for so many minutes; 0 ends it. */
+export interface StopZoneFor {
+  type: "StopZoneFor";
+  zone: string;
+  what: string;
+  minutes: number;
+  reason: string;
+  by: string;
+}
+export type StopZoneForParams = Params<StopZoneFor, "zone" | "what" | "minutes" | "reason">;
+
+/** zone.calibrate: correct a zone's count by `delta` people. A large one needs a second person who asks the same. */
+export interface CalibrateZone {
+  type: "CalibrateZone";
+  zone: string;
+  delta: number;
+  reason: string;
+  key: string;
+  by: string;
+}
+export type CalibrateZoneParams = Params<CalibrateZone, "zone" | "delta" | "reason">;
+
+/** lane.pause: end the running batch after the person in the barrier; the rest of the group keep their places. */
+export interface PauseBatch {
+  type: "PauseBatch";
+  lane: string;
+  reason: string;
+  by: string;
+}
+export type PauseBatchParams = Params<PauseBatch, "lane" | "reason">;
 
 /** lane.open: let `pax` people through without a ticket, booked as `staff`. A reason is required. */
 export interface ManualOpen {

@@ -1,8 +1,13 @@
 import type { JSX } from "preact";
-import { count } from "./format";
-import { t } from "./i18n";
+import { useState } from "preact/hooks";
+import { clock, count } from "./format";
+import { pick, t } from "./i18n";
 import { Icon, type IconName } from "./icons";
-import { zone, zoneIds } from "./store";
+import { call } from "./rpc";
+import { asCallError, may, zone, zoneIds } from "./store";
+
+const MINUTES_MOST = 1440;
+const MINUTES_USUAL = 30;
 
 export function Zones(): JSX.Element {
   return (
@@ -16,15 +21,24 @@ export function Zones(): JSX.Element {
 
 const looks: Record<string, [IconName, string]> = {
   normal: ["check", "ok"],
+  announced: ["dot", "ok"],
   slow: ["triangle", "warn"],
   full: ["octagon", "alarm"],
+  stopped: ["octagon", "alarm"],
 };
+const names = {
+  normal: "zoneNormal",
+  announced: "zoneAnnounced",
+  slow: "zoneSlow",
+  full: "zoneFull",
+  stopped: "zoneStopped",
+} as const;
 
 function Zone({ id }: { id: string }): JSX.Element {
   const view = zone(id);
   const [icon, tone] = looks[view.state] ?? ["dot", "warn"];
-  const text =
-    view.state === "normal" ? t("zoneNormal") : view.state === "slow" ? t("zoneSlow") : view.state === "full" ? t("zoneFull") : view.state;
+  const name = names[view.state as keyof typeof names];
+  const text = name === undefined ? view.state : t(name);
   const limit = view.limit;
   const share = limit === null ? 0 : Math.min(100, (view.inside / limit) * 100);
   const heldShare = limit === null ? 0 : Math.min(100 - share, (view.held / limit) * 100);
@@ -59,7 +73,99 @@ function Zone({ id }: { id: string }): JSX.Element {
           <rect class="gauge-held" x={share} width={heldShare} height="8" />
         </svg>
       )}
-      <p class="held muted">{view.held > 0 ? t("held", { n: view.held }) : "\u00a0"}</p>
+      <p class="held muted">
+        {[
+          view.held > 0 && t("held", { n: view.held }),
+          view.entered > 0 && t("enteredToday", { n: count(view.entered) }),
+          view.staff > 0 && t("staffInside", { n: view.staff }),
+          view.stopped_until !== null && t("zoneStoppedUntil", { at: clock(view.stopped_until) }),
+          view.sale_stopped && t("saleStopped"),
+          view.one_for_one && t("oneForOne"),
+        ]
+          .filter(Boolean)
+          .join(" · ") || "\u00a0"}
+      </p>
+      {(may("zone.stop") || may("zone.calibrate")) && <Commands id={id} />}
     </article>
+  );
+}
+
+/** Stops with their latest end, and corrections; folded away, because they are seldom wanted. */
+function Commands({ id }: { id: string }): JSX.Element {
+  const [reason, setReason] = useState("");
+  const [what, setWhat] = useState("entry");
+  const [minutes, setMinutes] = useState(MINUTES_USUAL);
+  const [delta, setDelta] = useState(0);
+  const [message, setMessage] = useState<{ text: string; bad: boolean } | null>(null);
+  const run = async (order: () => Promise<{ detail: string }>) => {
+    if (reason.trim() === "") {
+      setMessage({ text: t("needReason"), bad: true });
+      return;
+    }
+    try {
+      setMessage({ text: (await order()).detail, bad: false });
+      setReason("");
+    } catch (error) {
+      const failed = asCallError(error);
+      setMessage({ text: pick(failed.zh, failed.en), bad: true });
+    }
+  };
+  return (
+    <details class="zone-commands">
+      <summary>{t("zoneCommands")}</summary>
+      <label>
+        {t("reason")}
+        <input value={reason} maxLength={200} onInput={(event) => setReason(event.currentTarget.value)} />
+      </label>
+      {may("zone.stop") && (
+        <form
+          class="inline"
+          onSubmit={(event) => {
+            event.preventDefault();
+            void run(() => call("zone.stop", { zone: id, what, minutes, reason: reason.trim() }));
+          }}
+        >
+          <label>
+            {t("stopWhat")}
+            <select value={what} onChange={(event) => setWhat(event.currentTarget.value)}>
+              <option value="entry">{t("stopEntry")}</option>
+              <option value="sale">{t("stopSale")}</option>
+              <option value="one_for_one">{t("oneForOne")}</option>
+            </select>
+          </label>
+          <label>
+            {t("stopMinutes")}
+            <input
+              type="number"
+              min={0}
+              max={MINUTES_MOST}
+              value={minutes}
+              onInput={(event) => setMinutes(event.currentTarget.valueAsNumber || 0)}
+            />
+          </label>
+          <button type="submit">{t("apply")}</button>
+        </form>
+      )}
+      {may("zone.calibrate") && (
+        <form
+          class="inline"
+          onSubmit={(event) => {
+            event.preventDefault();
+            void run(() => call("zone.calibrate", { zone: id, delta, reason: reason.trim() }));
+          }}
+        >
+          <label>
+            {t("calibrateBy")}
+            <input type="number" value={delta} onInput={(event) => setDelta(event.currentTarget.valueAsNumber || 0)} />
+          </label>
+          <button type="submit">{t("calibrate")}</button>
+        </form>
+      )}
+      {message !== null && (
+        <p class={message.bad ? "error" : "good"} role="status">
+          <Icon name={message.bad ? "cross" : "check"} /> {message.text}
+        </p>
+      )}
+    </details>
   );
 }
