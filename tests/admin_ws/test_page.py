@@ -602,3 +602,39 @@ async def test_who_may_not_ask_sees_no_form() -> None:
 
     async with StubSite().open() as site:
         await in_browser(script)
+
+
+async def test_every_device_shows_its_health_and_one_that_was_removed_is_gone() -> None:
+    def script(page: Any) -> None:
+        enter(page, site)
+        panel = page.locator("section.devices")
+        on_site(
+            site.hub_address.tell,
+            c.DeviceView(
+                device="gate/n1", kind="gate", lane="lane-1", availability="available", bad_frames=3, reconnects=2,
+                last_said="counted entry 1207", last_said_at=time.time(), since=time.time() - 60.0, frames=97,
+                error_rate=0.03, firmware="V2.6", clock_skew_s=-7.25, entries=1207, exits=88,
+            ),
+        )  # fmt: skip
+        on_site(
+            site.hub_address.tell,
+            c.DeviceView(
+                device="reader/n1/1", kind="reader", lane="lane-1", availability="unauthenticated",
+                detail="authentication failed: wrong key",
+            ),
+        )  # fmt: skip
+        page.wait_for_selector("section.devices li:has-text('reader/n1/1')")
+        assert "Key refused · authentication failed: wrong key" in panel.locator("li").inner_text()
+        panel.locator("summary").click()
+        row = panel.locator("tbody tr:has-text('gate/n1')")
+        words = row.inner_text()
+        for part in ("counted entry 1207", "1,207 in, 88 out", "3.0 %", "-7.3 s", "V2.6"):
+            assert part in words, (part, words)
+        assert row.locator("td.tone-warn").count() == 2  # damaged frames and the clock
+        on_site(
+            site.hub_address.tell, c.DeviceView(device="reader/n1/1", kind="reader", lane="", availability="removed")
+        )
+        page.wait_for_function("() => !document.querySelector('section.devices').textContent.includes('reader/n1/1')")
+
+    async with StubSite().open() as site:
+        await in_browser(script)
