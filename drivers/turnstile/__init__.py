@@ -1,4 +1,4 @@
-"""Turnstile boards on serial lines, one module per board language; `board4` is the one that is spoken so far."""
+"""Turnstile boards: one module per board language, one bus per line, one table of models."""
 
 from drivers.turnstile.board4 import Board4Gate, release_frames
 

@@ -1,8 +1,9 @@
-"""What board 4's states mean to the seam: a sensed barrier, or an alarm, or both."""
+"""What board 4's states mean to the rules: where the barrier stands, or an alarm, or both."""
 
 from __future__ import annotations
 
-from drivers.base import AlarmKind, Barrier
+from drivers.base import AlarmKind
+from drivers.turnstile._speech import Posture, Reading
 from protocols.board4 import CLOSED_STATES, CLOSING_STATES, OPENING_STATES, State, Status
 from protocols.messages import Direction
 
@@ -10,15 +11,15 @@ from protocols.messages import Direction
 # say which of them, and none ends by itself, so each is a release.
 HELD_STATES = frozenset({State.OPEN_IDLE, State.OPEN_FIRE, State.OPEN_MANUAL})
 
-_BARRIERS: dict[State, Barrier] = {
-    **dict.fromkeys(CLOSED_STATES, Barrier.CLOSED),
-    **dict.fromkeys(OPENING_STATES, Barrier.OPENING),
-    **dict.fromkeys(CLOSING_STATES, Barrier.CLOSING),
-    **dict.fromkeys(HELD_STATES, Barrier.RELEASED),
-    State.OPEN_ENTRY: Barrier.OPEN,
-    State.OPEN_EXIT: Barrier.OPEN,
-    State.SELF_TEST: Barrier.UNKNOWN,
-    State.UNLISTED: Barrier.UNKNOWN,
+_POSTURES: dict[State, Posture] = {
+    **dict.fromkeys(CLOSED_STATES, Posture.CLOSED),
+    **dict.fromkeys(OPENING_STATES, Posture.OPENING),
+    **dict.fromkeys(CLOSING_STATES, Posture.CLOSING),
+    **dict.fromkeys(HELD_STATES, Posture.HELD),
+    State.OPEN_ENTRY: Posture.OPEN,
+    State.OPEN_EXIT: Posture.OPEN,
+    State.SELF_TEST: Posture.UNKNOWN,
+    State.UNLISTED: Posture.UNKNOWN,
 }
 _ALARMS = {
     State.CLOSED_FIRE: AlarmKind.FIRE,
@@ -35,26 +36,25 @@ _ALARMS = {
     State.EXTERNAL_ALARM: AlarmKind.EXTERNAL,
     State.SELF_TEST: AlarmKind.SELF_TEST,
 }
-_TURNS = {
-    Direction.ENTRY: frozenset({State.OPENING_ENTRY, State.OPENING_ENTRY_PUSHED, State.OPEN_ENTRY}),
-    Direction.EXIT: frozenset({State.OPENING_EXIT, State.OPENING_EXIT_PUSHED, State.OPEN_EXIT}),
+_FACING = {
+    **dict.fromkeys((State.OPENING_ENTRY, State.OPENING_ENTRY_PUSHED, State.OPEN_ENTRY), Direction.ENTRY),
+    **dict.fromkeys((State.OPENING_EXIT, State.OPENING_EXIT_PUSHED, State.OPEN_EXIT), Direction.EXIT),
 }
+_STEADY = frozenset({State.OPEN_IDLE, State.OPEN_FIRE})
 
 
-def barrier_of(state: State) -> Barrier | None:
-    """The sensed barrier; None for the alarm states, which say nothing about it."""
-    return _BARRIERS.get(state)
+def reading_of(status: Status) -> Reading:
+    """A status, as the rules see it. The states of an alarm hide the barrier."""
+    return Reading(
+        posture=_POSTURES.get(status.state, Posture.HIDDEN),
+        facing=_FACING.get(status.state),
+        steady=status.state in _STEADY,
+        word=_word(status),
+        alarm=_ALARMS.get(status.state),
+        counts=(status.entries, status.exits),
+    )
 
 
-def alarm_of(state: State) -> AlarmKind | None:
-    return _ALARMS.get(state)
-
-
-def is_turn(state: State, direction: Direction) -> bool:
-    """Whether the barrier is opening or open for somebody's turn in `direction`."""
-    return state in _TURNS[direction]
-
-
-def word(status: Status) -> str:
+def _word(status: Status) -> str:
     """The board's own word for its state."""
     return f"code {status.code:#04x}" if status.state is State.UNLISTED else status.state.name.lower().replace("_", " ")

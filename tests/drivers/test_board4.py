@@ -226,7 +226,7 @@ async def test_a_late_open_is_never_sent(rig: Rig) -> None:
 
 
 async def test_an_open_that_its_deadline_overtakes_in_the_writing_is_not_sent_either(rig: Rig) -> None:
-    await rig.until(lambda: rig.gate._nap is not None and not rig.gate._nap.cancel_called)
+    await rig.until(lambda: rig.gate._bus._nap is not None and rig.gate._bus._asked is None)
     rig.line.stall()
     rig.gate.open(Direction.ENTRY, 1, 0.15)
     await trio.sleep(0.2)

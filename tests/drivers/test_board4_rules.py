@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drivers.turnstile._meaning import reading_of
+from drivers.turnstile._speech import Act, Order, Reading
 from drivers.turnstile._tally import JUMP_MAX, Step, Tally
 from drivers.turnstile._wishes import (
     CLOSE_TRY_S,
@@ -19,19 +21,32 @@ from drivers.turnstile._wishes import (
     REARM_TRY_S,
     RELEASE_KEEP_S,
     RELEASE_REPEAT_S,
-    Order,
     Wishes,
 )
-from protocols.board4 import COUNTER_MODULUS, PAX_MAX, Action, State
+from drivers.turnstile.board4 import Board4Dialect
+from protocols.board4 import COUNTER_MODULUS, PAX_MAX, State, Status
 from protocols.messages import Counters, Direction
 
 NOBODY = Counters("0", 0, 0)
 TICK_S = 0.05
 
 
+ENTER_CLOSE = Order(Act.CLOSE, Direction.ENTRY)
+HOLD = Order(Act.RELEASE)
+
+
+def enter_open(pax: int, deadline: float) -> Order:
+    return Order(Act.OPEN, Direction.ENTRY, pax, deadline)
+
+
+def seen(state: State) -> Reading:
+    """What the rules see of a board 4 in this state."""
+    return reading_of(Status(1, state, 0, 0, max(int(state), 0)))
+
+
 def wishes(*escape: Direction) -> Wishes:
-    made = Wishes(escape or (Direction.EXIT,))
-    made.observe(State.CLOSED_IDLE, NOBODY, 0.0)
+    made = Wishes(Board4Dialect(1, escape or (Direction.EXIT,)).style)
+    made.observe(seen(State.CLOSED_IDLE), NOBODY, 0.0)
     return made
 
 
@@ -41,14 +56,14 @@ def wishes(*escape: Direction) -> Wishes:
 def test_an_open_is_sent_with_its_deadline() -> None:
     made = wishes()
     made.open(Direction.ENTRY, 2, 5.0, 0.0)
-    assert made.due(0.0) == Order(Action.ENTER_OPEN, 2, 5.0)
+    assert made.due(0.0) == enter_open(2, 5.0)
     assert made.due(0.1) is None
 
 
 def test_no_more_people_than_the_board_can_be_told() -> None:
     made = wishes()
     made.open(Direction.EXIT, 300, 5.0, 0.0)
-    assert made.due(0.0) == Order(Action.EXIT_OPEN, PAX_MAX, 5.0)
+    assert made.due(0.0) == Order(Act.OPEN, Direction.EXIT, PAX_MAX, 5.0)
 
 
 @pytest.mark.parametrize("pax", [0, -1])
@@ -63,11 +78,11 @@ def test_two_closed_statuses_well_after_the_command_allow_another() -> None:
     made = wishes()
     made.open(Direction.ENTRY, 1, 5.0, 0.0)
     assert made.due(0.0) is not None
-    made.observe(State.CLOSED_IDLE, NOBODY, 0.1)
-    made.observe(State.CLOSED_IDLE, NOBODY, 0.2)
+    made.observe(seen(State.CLOSED_IDLE), NOBODY, 0.1)
+    made.observe(seen(State.CLOSED_IDLE), NOBODY, 0.2)
     assert made.due(0.2) is None  # a slow board
-    assert made.due(OPEN_REPEAT_S + 0.01) == Order(Action.ENTER_OPEN, 1, 5.0)
-    made.observe(State.CLOSED_IDLE, NOBODY, OPEN_REPEAT_S + 0.1)
+    assert made.due(OPEN_REPEAT_S + 0.01) == enter_open(1, 5.0)
+    made.observe(seen(State.CLOSED_IDLE), NOBODY, OPEN_REPEAT_S + 0.1)
     assert made.due(3 * OPEN_REPEAT_S) is None  # one status is not proof: it may have been on its way
 
 
@@ -79,7 +94,7 @@ def test_without_proof_that_it_is_closed_an_open_is_not_repeated(state: State) -
     made.open(Direction.ENTRY, 1, 9.0, 0.0)
     assert made.due(0.0) is not None
     for tick in range(1, 60):
-        made.observe(state, NOBODY, tick * 0.1)
+        made.observe(seen(state), NOBODY, tick * 0.1)
         assert made.due(tick * 0.1) is None
 
 
@@ -87,9 +102,9 @@ def test_seen_opening_is_executed_for_good() -> None:
     made = wishes()
     made.open(Direction.ENTRY, 1, 9.0, 0.0)
     assert made.due(0.0) is not None
-    made.observe(State.OPENING_ENTRY, NOBODY, 0.1)
+    made.observe(seen(State.OPENING_ENTRY), NOBODY, 0.1)
     for tick in range(2, 60):
-        made.observe(State.CLOSED_IDLE, NOBODY, tick * 0.1)  # it closed again, unused
+        made.observe(seen(State.CLOSED_IDLE), NOBODY, tick * 0.1)  # it closed again, unused
         assert made.due(tick * 0.1) is None
 
 
@@ -99,7 +114,7 @@ def test_one_counted_of_several_is_executed_for_good() -> None:
     made.open(Direction.ENTRY, 3, 9.0, 0.0)
     assert made.due(0.0) is not None
     for tick in range(10, 40):
-        made.observe(State.CLOSED_IDLE, Counters("0", 1, 0), tick * 0.1)
+        made.observe(seen(State.CLOSED_IDLE), Counters("0", 1, 0), tick * 0.1)
         assert made.due(tick * 0.1) is None
 
 
@@ -107,25 +122,25 @@ def test_the_state_of_the_turn_before_proves_nothing_about_this_one() -> None:
     made = wishes()
     made.open(Direction.ENTRY, 1, 9.0, 0.0)
     assert made.due(0.0) is not None
-    made.observe(State.OPEN_ENTRY, Counters("0", 1, 0), 0.5)  # passed; the barrier is still open
+    made.observe(seen(State.OPEN_ENTRY), Counters("0", 1, 0), 0.5)  # passed; the barrier is still open
     made.open(Direction.ENTRY, 1, 9.0, 0.5)
-    assert made.due(0.5) == Order(Action.ENTER_OPEN, 1, 9.0)
-    made.observe(State.OPEN_ENTRY, Counters("0", 1, 0), 0.6)  # this command was lost
-    made.observe(State.CLOSING_ENTRY, Counters("0", 1, 0), 0.8)
-    made.observe(State.CLOSED_IDLE, Counters("0", 1, 0), 1.0)
-    made.observe(State.CLOSED_IDLE, Counters("0", 1, 0), 1.1)
-    assert made.due(1.2) == Order(Action.ENTER_OPEN, 1, 9.0)
+    assert made.due(0.5) == enter_open(1, 9.0)
+    made.observe(seen(State.OPEN_ENTRY), Counters("0", 1, 0), 0.6)  # this command was lost
+    made.observe(seen(State.CLOSING_ENTRY), Counters("0", 1, 0), 0.8)
+    made.observe(seen(State.CLOSED_IDLE), Counters("0", 1, 0), 1.0)
+    made.observe(seen(State.CLOSED_IDLE), Counters("0", 1, 0), 1.1)
+    assert made.due(1.2) == enter_open(1, 9.0)
 
 
 def test_an_exit_that_is_under_way_is_left_alone() -> None:
     """Free exit: somebody is walking out when the next visitor scans."""
     made = wishes()
-    made.observe(State.OPEN_EXIT, NOBODY, 0.0)
+    made.observe(seen(State.OPEN_EXIT), NOBODY, 0.0)
     made.open(Direction.ENTRY, 1, 9.0, 0.0)
-    assert made.due(0.0) == Order(Action.ENTER_OPEN, 1, 9.0)
-    made.observe(State.OPEN_EXIT, NOBODY, 0.1)
+    assert made.due(0.0) == enter_open(1, 9.0)
+    made.observe(seen(State.OPEN_EXIT), NOBODY, 0.1)
     made.close(0.1)
-    assert made.due(0.1) == Order(Action.ENTER_CLOSE)
+    assert made.due(0.1) == ENTER_CLOSE
     assert made.due(0.2) is None
 
 
@@ -139,11 +154,11 @@ def test_close_gives_up_on_a_barrier_that_stays_open() -> None:
     made = wishes()
     made.open(Direction.ENTRY, 1, 9.0, 0.0)
     assert made.due(0.0) is not None
-    made.observe(State.OPEN_ENTRY, NOBODY, 0.1)
+    made.observe(seen(State.OPEN_ENTRY), NOBODY, 0.1)
     made.close(0.1)
     sent = 0
     for tick in range(200):
-        made.observe(State.OPEN_ENTRY, NOBODY, tick * 0.1)
+        made.observe(seen(State.OPEN_ENTRY), NOBODY, tick * 0.1)
         sent += made.due(tick * 0.1) is not None
     assert 5 < sent <= CLOSE_TRY_S / 0.4 + 2
     assert "does not close" in made.refused
@@ -158,8 +173,8 @@ def test_release_drops_everything_else() -> None:
     made.close(0.0)
     made.rearm(0.0)
     made.release()
-    assert made.due(0.0) == Order(Action.EXIT_HOLD)
-    made.observe(State.OPEN_IDLE, NOBODY, 0.1)
+    assert made.due(0.0) == HOLD
+    made.observe(seen(State.OPEN_IDLE), NOBODY, 0.1)
     made.open(Direction.ENTRY, 1, 9.0, 0.2)
     made.close(0.2)
     assert [made.due(tick * 0.1) for tick in range(2, 50)] == [None] * 48
@@ -168,7 +183,7 @@ def test_release_drops_everything_else() -> None:
 def test_a_hold_goes_out_for_each_escape_direction() -> None:
     made = wishes(Direction.EXIT, Direction.ENTRY)
     made.release()
-    assert [made.due(0.0), made.due(0.01), made.due(0.02)] == [Order(Action.EXIT_HOLD), Order(Action.ENTER_HOLD), None]
+    assert [made.due(0.0), made.due(0.01), made.due(0.02)] == [HOLD, Order(Act.RELEASE, step=1), None]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +201,7 @@ def test_a_hold_is_repeated_as_long_as_the_board_is_not_held(state: State, pause
     made.release()
     sent = 0
     for tick in range(1000):
-        made.observe(state, NOBODY, tick * 0.01)
+        made.observe(seen(state), NOBODY, tick * 0.01)
         sent += made.due(tick * 0.01) is not None
     assert sent == pytest.approx(10 / pause_s, rel=0.1)
 
@@ -204,23 +219,23 @@ def test_a_lost_board_is_held_again_first_thing() -> None:
     made = wishes()
     made.release()
     assert made.due(0.0) is not None
-    made.observe(State.OPEN_IDLE, NOBODY, 0.1)
+    made.observe(seen(State.OPEN_IDLE), NOBODY, 0.1)
     assert made.due(0.2) is None
     made.lost()
-    assert made.due(0.2) == Order(Action.EXIT_HOLD)
+    assert made.due(0.2) == HOLD
 
 
 def test_rearm_closes_both_ways_until_sensed_closed() -> None:
     made = wishes()
     made.release()
     assert made.due(0.0) is not None
-    made.observe(State.OPEN_IDLE, NOBODY, 0.1)
+    made.observe(seen(State.OPEN_IDLE), NOBODY, 0.1)
     made.rearm(0.2)
-    assert {made.due(0.2), made.due(0.3)} == {Order(Action.ENTER_CLOSE), Order(Action.EXIT_CLOSE)}
-    made.observe(State.OPEN_IDLE, NOBODY, 0.4)
+    assert {made.due(0.2), made.due(0.3)} == {Order(Act.REARM), Order(Act.REARM, step=1)}
+    made.observe(seen(State.OPEN_IDLE), NOBODY, 0.4)
     assert made.due(0.8) is not None
     assert made.due(0.9) is not None
-    made.observe(State.CLOSING_EXIT, NOBODY, 1.0)
+    made.observe(seen(State.CLOSING_EXIT), NOBODY, 1.0)
     assert [made.due(1.0 + tick * 0.1) for tick in range(30)] == [None] * 30
 
 
@@ -228,7 +243,7 @@ def test_rearm_is_given_up_in_the_end() -> None:
     made = wishes()
     made.rearm(0.0)
     for tick in range(int(REARM_TRY_S * 10) + 20):
-        made.observe(State.OPEN_FIRE, NOBODY, tick * 0.1)
+        made.observe(seen(State.OPEN_FIRE), NOBODY, tick * 0.1)
         made.due(tick * 0.1)
     assert made.due(REARM_TRY_S + 5) is None
     assert "stays open" in made.refused
@@ -250,15 +265,15 @@ class AddingBoard:
         self.opened_at: list[float] = []
 
     def obey(self, order: Order, now: float) -> None:
-        if order.action is Action.ENTER_OPEN:
+        if order.act is Act.OPEN:
             self.credit += order.pax
             self.until = now + self.keep_s
             self.opened_at.append(now)
-        elif order.action is Action.ENTER_CLOSE:
+        elif order.act is Act.CLOSE:
             self.credit = 0
-        elif order.action is Action.EXIT_HOLD:
+        elif order.act is Act.RELEASE:
             self.held = True
-        elif order.action is Action.EXIT_CLOSE:
+        elif order.act is Act.REARM:
             self.held = False
 
     def tick(self, now: float, eager: float) -> None:
@@ -306,7 +321,7 @@ def test_whatever_is_lost_one_grant_lets_at_most_its_people_through(
         now = tick * TICK_S
         order = made.due(now)
         if order is not None:
-            assert order.action is Action.ENTER_OPEN
+            assert order.act is Act.OPEN
             assert now < deadline_s, "a late open was sent"
             if rng.random() >= lost_commands:
                 board.obey(order, now)
@@ -314,7 +329,7 @@ def test_whatever_is_lost_one_grant_lets_at_most_its_people_through(
         told = late if late is not None and rng.random() < 0.5 else (board.state, board.entries)
         late = (board.state, board.entries) if late_answers else None
         if order is None and rng.random() >= lost_answers:
-            made.observe(told[0], Counters("0", told[1], 0), now)
+            made.observe(seen(told[0]), Counters("0", told[1], 0), now)
         board.tick(now, eager)
     assert board.entries <= pax
 
@@ -337,11 +352,11 @@ def test_whatever_is_lost_a_release_opens_and_stays(seed: int, lost_commands: fl
             made.close(now)
         order = made.due(now)
         if order is not None:
-            assert not released or order.action is Action.EXIT_HOLD
+            assert not released or order.act is Act.RELEASE
             if rng.random() >= lost_commands:
                 board.obey(order, now)
         elif rng.random() >= lost_answers:
-            made.observe(board.state, Counters("0", board.entries, 0), now)
+            made.observe(seen(board.state), Counters("0", board.entries, 0), now)
         board.tick(now, 0.1)
         if board.held and rng.random() < 0.01:
             board.held = False  # its power flickered
@@ -351,7 +366,7 @@ def test_whatever_is_lost_a_release_opens_and_stays(seed: int, lost_commands: fl
         if order is not None and rng.random() >= lost_commands:
             board.obey(order, now)
         elif order is None and rng.random() >= lost_answers:
-            made.observe(board.state, Counters("0", board.entries, 0), now)
+            made.observe(seen(board.state), Counters("0", board.entries, 0), now)
     assert board.held
 
 
@@ -377,7 +392,7 @@ def test_many_grants_in_a_row_let_nobody_through_on_top(seed: int, lost_commands
                 if rng.random() >= lost_commands:
                     board.obey(order, now)
             elif rng.random() >= lost_answers:
-                made.observe(board.state, Counters("0", board.entries, 0), now)
+                made.observe(seen(board.state), Counters("0", board.entries, 0), now)
             board.tick(now, 0.05)
             if ended and board.state is State.CLOSED_IDLE and now > until + 2.0:
                 break
@@ -497,18 +512,18 @@ def test_a_closing_waits_until_the_board_is_heard_and_ends_when_it_is_held_by_th
     made.lost()
     made.close(0.0)
     assert made.due(0.1) is None
-    made.observe(State.OPEN_MANUAL, NOBODY, 0.2)
+    made.observe(seen(State.OPEN_MANUAL), NOBODY, 0.2)
     assert made.due(0.2) is None
-    made.observe(State.OPEN_ENTRY, NOBODY, 0.3)
+    made.observe(seen(State.OPEN_ENTRY), NOBODY, 0.3)
     assert made.due(0.3) is None, "it is gone, not put off"
 
 
 def test_a_closing_of_before_the_board_was_lost_is_not_carried_out() -> None:
     made = wishes()
-    made.observe(State.OPEN_ENTRY, NOBODY, 0.0)
+    made.observe(seen(State.OPEN_ENTRY), NOBODY, 0.0)
     made.close(0.0)
     made.lost()
-    made.observe(State.OPEN_ENTRY, NOBODY, 1.0)
+    made.observe(seen(State.OPEN_ENTRY), NOBODY, 1.0)
     assert made.due(1.0) is None
 
 
@@ -516,5 +531,5 @@ def test_a_re_arming_that_could_not_be_sent_in_time_is_not_sent_late() -> None:
     made = wishes()
     made.rearm(0.0)
     made.lost()
-    made.observe(State.OPEN_IDLE, NOBODY, REARM_TRY_S)
+    made.observe(seen(State.OPEN_IDLE), NOBODY, REARM_TRY_S)
     assert made.due(REARM_TRY_S) is None
