@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from datetime import time as clock_time
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -19,6 +20,7 @@ from actors.errors import CommandRefused
 from actors.passes import EnrolFace, EnrolledFace, FaceRefused
 from actors.printer import PrintTicket
 from core import ActorError, Address, Envelope, Stop
+from protocols.clock import business_day
 from protocols.console import (
     FeedEvent,
     GetPrintJobs,
@@ -46,6 +48,7 @@ from storage.interfaces import (
     SaleBooked,
     SaleLineOp,
     SaleOp,
+    in_force,
 )
 
 SALES_MAX = 64  # under way at once; more are refused as busy
@@ -86,6 +89,7 @@ class Sales:
         *,
         products: list[ProductSetup],
         timezone: str,
+        business_day_start: str = "04:00",
         sign: SignTicket,
         render: Render,
         holder: HolderSeal,
@@ -94,7 +98,10 @@ class Sales:
         printers: Mapping[str, Address],
         hub: Address,
     ) -> None:
-        self._products = {product.product: product for product in products}
+        self._products: dict[str, list[ProductSetup]] = {}
+        for product in products:
+            self._products.setdefault(product.product, []).append(product)
+        self._day_start = clock_time.fromisoformat(business_day_start)
         self._zone = ZoneInfo(timezone)
         self._sign = sign
         self._render = render
@@ -112,7 +119,7 @@ class Sales:
                 envelope = await me.receive()
                 match envelope.msg:
                     case ListProducts():
-                        envelope.reply(Products(products=[_view(product) for product in self._products.values()]))
+                        envelope.reply(Products(products=[_view(product) for product in self._on_sale().values()]))
                     case Sell() | GetPrintJobs():
                         try:
                             slots.acquire_nowait()
@@ -184,14 +191,21 @@ class Sales:
             repeated=booked.repeated,
         )
 
+    def _on_sale(self) -> dict[str, ProductSetup]:
+        """What is sold on this business day."""
+        day = business_day(time.time(), self._zone, self._day_start).isoformat()
+        offers = {product: in_force(versions, day) for product, versions in self._products.items()}
+        return {product: offer for product, offer in offers.items() if offer is not None}
+
     def _check(self, order: Sell) -> None:
         """Raises SaleRefused for what no ledger need see."""
         if not 0 < len(order.key) <= 64 or not 0 < len(order.channel) <= 40:
             raise SaleRefused("bad_key", "A sale needs a key of 1 to 64 characters and a channel", "单号无效")
         if not 0 < len(order.lines) <= LINES_MAX:
             raise SaleRefused("bad_lines", f"A sale has 1 to {LINES_MAX} lines", "订单行数无效")
+        on_sale = self._on_sale()
         for line in order.lines:
-            if line.product not in self._products:
+            if line.product not in on_sale:
                 raise SaleRefused("unknown_product", f"There is no product {line.product}", "没有此票种")
             if not 1 <= line.quantity <= QUANTITY_MAX:
                 raise SaleRefused("bad_quantity", f"1 to {QUANTITY_MAX} of one product", "数量无效")
@@ -204,9 +218,9 @@ class Sales:
             raise SaleRefused("unknown_printer", f"There is no printer {order.printer}", "没有此打印机")
 
     async def _line(self, line: SellLine) -> SaleLineOp:
-        product = self._products[line.product]
+        product = self._on_sale()[line.product]
         template, algorithm = None, ""
-        if product.needs_face:
+        if product.rules.needs_face:
             if not line.photo or not line.card:
                 raise SaleRefused("photo_required", "This card needs its number and a photograph", "需要卡号和照片")
             try:
@@ -287,5 +301,5 @@ def _view(product: ProductSetup) -> ProductView:
         product_class=product.product_class,
         price_cents=product.price_cents,
         pax=product.pax,
-        needs_photo=product.needs_face,
+        needs_photo=product.rules.needs_face,
     )

@@ -16,6 +16,7 @@ import msgspec
 
 from paifang import _site_device_rules as device_rules
 from paifang._site_device_rules import is_host
+from paifang._site_products import product_problems
 from paifang._site_shape import Problem, nearest, quoted, shown
 from paifang.site import (
     Controller,
@@ -42,8 +43,6 @@ PRODUCTS_MAX = 200
 ZONE_LIMIT_MAX = 1_000_000  # people
 GROUP_MAX = 500  # people on one ticket or let through one lane at once
 GRANT_TTL_MAX_S = 60.0  # an open that is still valid later surprises whoever stands in the lane by then
-DAYS_MAX = 3_660
-PRICE_MAX_CENTS = 100_000_000
 LABEL_MAX_CHARACTERS = 80
 
 _HOURS_MINUTES = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d\Z")
@@ -90,9 +89,10 @@ def problems(parts: Parts) -> Iterator[Problem]:
         ("controllers", parts.controllers),
         ("fire", parts.fire),
         ("printers", parts.printers),
-        ("products", parts.products),
     ):
         yield from _used_once(table, "id", ((position, entry.id) for position, entry in entries))
+    versions = ((p, f"{each.id} {each.effective_from}".strip()) for p, each in parts.products)
+    yield from _used_once("products", "id", versions)
     for table, count, most in (
         ("zones", len(parts.zones), ZONES_MAX),
         ("lanes", len(parts.lanes), LANES_MAX),
@@ -128,8 +128,13 @@ def warnings(parts: Parts) -> Iterator[Problem]:
         for place, zone_id in enumerate(product.zones):
             if zone_id not in into:
                 yield Problem(f"products[{position}].zones[{place}]", f'no open lane leads into "{zone_id}"', "")
+        for number, right in enumerate(product.rights):
+            for place, zone_id in enumerate(right.zones):
+                if zone_id not in into:
+                    key = f"products[{position}].rights[{number}].zones[{place}]"
+                    yield Problem(key, f'no open lane leads into "{zone_id}"', "")
         if product.needs_face and not any(
-            lane.device and set(_leads_into(lane)) & set(product.zones) for _, lane in parts.lanes
+            lane.device and set(_leads_into(lane)) & _zones_of(product) for _, lane in parts.lanes
         ):
             yield Problem(
                 f"products[{position}].needs_face", "no lane with a `device` (whose camera it needs) leads there", ""
@@ -244,6 +249,21 @@ def _zones(parts: Parts) -> Iterator[Problem]:
             yield Problem(f"{key}.id", '"outside" is there by itself and cannot be declared', "any other name")
         if zone.limit is not None and zone.limit > ZONE_LIMIT_MAX:
             yield Problem(f"{key}.limit", f"{zone.limit} people", f"1 to {ZONE_LIMIT_MAX}")
+        yield from _thresholds(key, zone)
+
+
+def _thresholds(key: str, zone: Zone) -> Iterator[Problem]:
+    """A stop ends no higher than it began, and a part needs a whole."""
+    if zone.resume_at > zone.stop_at:
+        yield Problem(f"{key}.resume_at", f"{zone.resume_at:g} is above stop_at", f"at most {zone.stop_at:g}")
+    if zone.sale_resume_at is not None:
+        if zone.sale_stop_at is None:
+            yield Problem(f"{key}.sale_resume_at", "the sale has no sale_stop_at", "a sale_stop_at beside it")
+        elif zone.sale_resume_at > zone.sale_stop_at:
+            allowed = f"at most {zone.sale_stop_at:g}"
+            yield Problem(f"{key}.sale_resume_at", f"{zone.sale_resume_at:g} is above sale_stop_at", allowed)
+    if zone.limit is None and (zone.stop_at < 1.0 or zone.resume_at < 1.0 or zone.sale_stop_at is not None):
+        yield Problem(f"{key}.limit", "there is no limit that the thresholds are parts of", "a number of people")
 
 
 def _lane(key: str, lane: Lane, parts: Parts) -> Iterator[Problem]:
@@ -263,24 +283,13 @@ def _lane(key: str, lane: Lane, parts: Parts) -> Iterator[Problem]:
 def _product(key: str, product: Product, parts: Parts) -> Iterator[Problem]:
     yield from _label(f"{key}.name", product.name)
     yield from _label(f"{key}.name_en", product.name_en)
-    if not product.zones:
-        yield Problem(f"{key}.zones", "opens no zone", quoted(parts.zone_ids))
-    for place, zone in enumerate(product.zones):
-        if zone not in parts.zone_ids:
-            yield _unknown_zone(f"{key}.zones[{place}]", zone, parts.zone_ids)
-        elif zone in product.zones[:place]:
-            yield Problem(f"{key}.zones[{place}]", f'"{zone}" is named twice', "each zone once")
-    if product.class_ == "free" and product.price_cents:
-        yield Problem(f"{key}.price_cents", f"{product.price_cents} for a free ticket", "0, or another class")
-    for name, value, most in (
-        ("price_cents", product.price_cents, PRICE_MAX_CENTS),
-        ("pax", product.pax, GROUP_MAX),
-        ("days", product.days, DAYS_MAX),
-    ):
-        if value > most:
-            yield Problem(f"{key}.{name}", f"{value} is too many", f"at most {most}")
-    if product.needs_face and product.pax > 1:
-        yield Problem(f"{key}.pax", f"{product.pax} people on a ticket that is checked by one face", "1")
+    yield from product_problems(
+        key,
+        product,
+        parts.zone_ids,
+        (other.id for _, other in parts.products),
+        (lane.class_ for _, lane in parts.lanes if lane.class_),
+    )
 
 
 def _used_once(table: str, name: str, entries: Iterable[tuple[int, str]]) -> Iterator[Problem]:
@@ -296,6 +305,10 @@ def _used_once(table: str, name: str, entries: Iterable[tuple[int, str]]) -> Ite
 def _label(key: str, text: str, *, empty: bool = False) -> Iterator[Problem]:
     if (not text.strip() and not empty) or len(text) > LABEL_MAX_CHARACTERS:
         yield Problem(key, f"{shown(text)} cannot be shown", f"1 to {LABEL_MAX_CHARACTERS} characters")
+
+
+def _zones_of(product: Product) -> set[str]:
+    return {*product.zones, *(zone for right in product.rights for zone in right.zones)}
 
 
 def _leads_into(lane: Lane) -> list[str]:

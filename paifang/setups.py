@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from actors.lane import LaneConfig
+from actors.occupancy import Marks
 from paifang.keys import KeyRing
-from paifang.site import Lane, SiteFile
+from paifang.site import Lane, Product, SiteFile, Zone
 from protocols.escpos import TicketText
 from protocols.escpos import ticket as render_ticket
 from protocols.messages import LaneMode
+from protocols.rights import ProductRules, ZoneRight
 from protocols.ticketcode import ProductClass, TicketCode, ceil_minute, floor_minute, sign, site_hash
 from storage.interfaces import BookedTicket, ProductSetup, SiteSetup, ZoneSetup
 
@@ -25,9 +28,34 @@ def site_setup(site: SiteFile) -> SiteSetup:
         name=site.site.name,
         timezone=site.site.timezone,
         business_day_start=site.site.business_day_start,
-        zones=[ZoneSetup(zone=zone.id, name=zone.name, limit=zone.limit) for zone in site.zones],
+        night_close=site.site.night_close,
+        zones=[zone_setup(zone) for zone in site.zones],
         products=product_setups(site),
     )
+
+
+def zone_setup(zone: Zone) -> ZoneSetup:
+    """The zone as the ledger writes it down: its thresholds in people."""
+
+    def people(part: float | None) -> int | None:
+        return None if part is None or zone.limit is None else math.ceil(part * zone.limit)
+
+    return ZoneSetup(
+        zone=zone.id,
+        name=zone.name,
+        limit=zone.limit,
+        stop_at=people(zone.stop_at) if zone.stop_at < 1.0 else None,
+        resume_at=people(zone.resume_at) if zone.resume_at < 1.0 else None,
+        sale_stop_at=people(zone.sale_stop_at),
+        sale_resume_at=people(zone.sale_resume_at),
+        day_limit=zone.day_limit,
+        reentry_when_stopped=zone.reentry_when_stopped,
+        staff_counts=zone.staff_counts,
+    )
+
+
+def zone_marks(site: SiteFile) -> dict[str, Marks]:
+    return {zone.id: Marks(announce_at=zone.announce_at, slow_at=zone.slow_at) for zone in site.zones}
 
 
 def product_setups(site: SiteFile) -> list[ProductSetup]:
@@ -38,15 +66,19 @@ def product_setups(site: SiteFile) -> list[ProductSetup]:
             name_en=product.name_en or product.name,
             product_class=product.class_,
             price_cents=product.price_cents,
-            zones=list(product.zones),
             pax=product.pax,
-            uses=product.uses,
-            days=product.days,
-            needs_face=product.needs_face,
-            min_gap_s=product.min_gap_s,
+            rules=rules_of(product),
+            effective_from=product.effective_from,
         )
         for product in site.products
     ]
+
+
+def rules_of(product: Product) -> ProductRules:
+    """What the product grants: its `rights`, or the one that its short keys say."""
+    shared = [name for name in ProductRules.__struct_fields__ if name != "rights"]
+    short = ZoneRight(zones=list(product.zones), uses=product.uses, min_gap_s=product.min_gap_s)
+    return ProductRules(rights=list(product.rights) or [short], **{name: getattr(product, name) for name in shared})
 
 
 def lane_config(lane: Lane) -> LaneConfig:

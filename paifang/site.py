@@ -12,7 +12,7 @@ import msgspec
 
 from protocols.rights import SlotTimes, ZoneRight
 from paifang._site_devices import Board, Controller, CounterDevice, FeedbackPattern, Fire, Printer, Reader
-from paifang._site_types import Count, Name, Port, Positive
+from paifang._site_types import Count, Name, Part, Port, Positive
 from paifang._site_types import Table as _Table
 
 __all__ = [
@@ -36,11 +36,14 @@ __all__ = [
 
 
 class Site(_Table, frozen=True, kw_only=True):
+    """The site. `night_close`: whoever is left inside on paper when a business day ends is written off."""
+
     id: Name
     name: str
     name_en: str = ""
     timezone: str = "Asia/Shanghai"
     business_day_start: str = "04:00"
+    night_close: bool = True
 
 
 class Database(_Table, frozen=True, kw_only=True):
@@ -73,10 +76,27 @@ class Link(_Table, frozen=True, kw_only=True):
 
 
 class Zone(_Table, frozen=True, kw_only=True):
+    """A zone, and how many people it takes.
+
+    The thresholds are parts of `limit`: people are told at `announce_at` and `slow_at`; entry stops at `stop_at` and
+    goes on at `resume_at`; the sale of tickets for today does the same, if it has thresholds. Holders of a ticket who
+    come back enter a stopped zone if `reentry_when_stopped`; staff take a visitor's place only if `staff_counts`.
+    `day_limit` bounds the first entries of a business day.
+    """
+
     id: Name
     name: str
     name_en: str = ""
     limit: Count | None = None
+    announce_at: Part = 0.8
+    slow_at: Part = 0.9
+    stop_at: Part = 1.0
+    resume_at: Part = 1.0
+    sale_stop_at: Part | None = None
+    sale_resume_at: Part | None = None
+    day_limit: Count | None = None
+    reentry_when_stopped: bool = True
+    staff_counts: bool = False
 
 
 class Lane(_Table, frozen=True, kw_only=True):
@@ -92,6 +112,9 @@ class Lane(_Table, frozen=True, kw_only=True):
     from_zone: Name = "outside"
     to_zone: Name
     mode: Literal["normal_entry", "normal_exit", "bidirectional", "closed"] = "bidirectional"
+    class_: Annotated[str, msgspec.Meta(pattern=r"^([a-z0-9][a-z0-9_-]{0,39})?$")] = msgspec.field(
+        name="class", default=""
+    )  # a lane with a class is for products that name it among their `lane_classes`
     max_group: Count = 10
     grant_ttl_s: Positive = 5.0
     board: Board | None = None

@@ -11,7 +11,13 @@ from typing import Literal
 
 import msgspec
 
+from protocols.errors import WireError
+
 UNLIMITED = 0  # of uses, days, re-entries
+
+
+class RulesError(WireError):
+    """Stored rules cannot be read."""
 
 
 class _Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -95,6 +101,19 @@ class ProductRules(_Rule, frozen=True, kw_only=True):
     offline: Literal["accept", "accept_limited", "refuse"] = "accept"
     sale_first: str = ""
     sale_last: str = ""
+
+
+def encode(rules: ProductRules) -> str:
+    """The rules as JSON, the form in which they are stored."""
+    return msgspec.json.encode(rules).decode()
+
+
+def decode(text: str | bytes) -> ProductRules:
+    """Rules from JSON. Raises RulesError."""
+    try:
+        return msgspec.json.decode(text, type=ProductRules)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise RulesError(f"these are no rules of a product: {exc}") from exc
 
 
 def zones_of(rules: ProductRules) -> list[str]:

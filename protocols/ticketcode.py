@@ -49,6 +49,15 @@ class ProductClass(IntEnum):
     GROUP = 3
     FREE = 4
     ANNUAL = 5
+    SEASON = 6
+    MONTH = 7
+    PACKAGE = 8
+    TIMES = 9
+    VIP = 10
+    STAFF = 11
+    CONTRACTOR = 12
+    RESIDENT = 13
+    MERCHANT_SERVICE = 14
 
     @property
     def word(self) -> str:

@@ -15,11 +15,12 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import structlog
 
+from protocols.clock import business_day_start
 from protocols.messages import Base, Ended, Passed
 from storage._books import Books
 from storage._gate import GATE_OPS, Sweep, load_books, write_books
 from storage._issue import Shop
-from storage._questions import QUESTIONS, answer, business_day_start
+from storage._questions import QUESTIONS, answer
 from storage._records import EMPTY_CHAIN, AuditHead, Records
 from storage._rows import Rows
 from storage._sales import SALES_OPS, Sales
@@ -146,7 +147,8 @@ async def _commit(connection: asyncpg.Connection, attempt: Attempt) -> None:
 async def _book(connection: asyncpg.Connection, site: Site, attempt: Attempt, ops: Sequence[Base]) -> list[Any]:
     now = site.clock()
     records = Records(site.site, now, attempt.audit)
-    books = Books(Rows(site.site, load("gate")), records, site.decide, now, site.new_id, site.next_seq)
+    rows, versions = Rows(site.site, load("gate")), site.shop.versions
+    books = Books(rows, records, site.decide, now, site.new_id, site.next_seq, versions)
     sales = Sales(site.site, site.shop, now, site.new_id)
     gate_ops = [op for op in ops if isinstance(op, (*GATE_OPS, Sweep))]
     if gate_ops:
@@ -163,7 +165,7 @@ async def _book(connection: asyncpg.Connection, site: Site, attempt: Attempt, op
     for place, op in enumerate(ops):
         if isinstance(op, QUESTIONS):
             day_start = business_day_start(now, site.timezone, site.day_start)
-            answers[place] = await answer(connection, site.site, op, day_start)
+            answers[place] = await answer(connection, site.site, op, day_start, site.shop.versions)
     return answers
 
 

@@ -19,7 +19,7 @@ from protocols.messages import (
     Passed,
     Settled,
 )
-from storage._facts import Grant, Right
+from storage._facts import Grant, Presented, Right, Ticket, Versions
 from storage._records import Records
 from storage._rows import Rows
 from storage._zones import Zone
@@ -32,6 +32,7 @@ from storage.interfaces import (
     Ok,
     Refusal,
     RefusedScan,
+    RightFacts,
     ScanFacts,
     ZoneCount,
 )

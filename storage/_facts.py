@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 
 from protocols.messages import EndReason, Granted, GrantState
-from storage.interfaces import RightFacts
+from storage.interfaces import ProductSetup, RightFacts
+
+Versions = dict[tuple[str, int], ProductSetup]
+"""Every product as it was ever on sale, by name and version."""
 
 CLOCK_STEP_S = 1.0  # a clock may be set back by so much without anybody doubting what it said before
 

@@ -9,7 +9,7 @@ import asyncpg
 
 from protocols.messages import Base, Ended, Passed
 from storage._books import UNRESOLVED_GRACE_S, Books
-from storage._facts import Grant, Right
+from storage._facts import Grant, Presented, Right, Ticket
 from storage._zones import Zone
 from storage.interfaces import Calibrate, CounterBaseline, GrantOp, RefusedScan, ZoneCount
 from storage.queries import load
@@ -39,8 +39,11 @@ async def load_books(connection: asyncpg.Connection, site: str, books: Books, op
     books.abandoned.update(tuple(row) for row in found["abandoned"] or ())
     for device, boot, direction, seq, kind in found["passages"] or ():
         books.passages[device, boot, direction, seq] = kind
-    for kind, value_hash, ticket, state in found["credentials"] or ():
-        books.credentials[kind, value_hash] = (ticket, state)
+    for row in found["credentials"] or ():
+        presented = Presented(*row)
+        books.credentials.setdefault((presented.kind, presented.value_hash), []).append(presented)
+    for row in found["tickets"] or ():
+        books.tickets[row[0]] = Ticket(*row)
     for row in found["rights"] or ():
         books.add_right(Right(*row))
     for row in found["zones"] or ():

@@ -7,8 +7,10 @@ from datetime import date, datetime, time, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from protocols.clock import business_day
+from protocols.rights import zones_of
 from storage._rows import INT_LIMIT, Rows
-from storage.interfaces import BookedTicket, LedgerRefused, ProductSetup, SaleLineOp
+from storage.interfaces import BookedTicket, LedgerRefused, ProductSetup, SaleLineOp, in_force
 
 HashId = Callable[[str, str], bytes]
 """(kind, value) -> the keyed hash under which a credential is stored; the value of a `code` is its ticket id."""
@@ -24,9 +26,18 @@ class Offer(NamedTuple):
 class Shop(NamedTuple):
     """What selling needs to know of the site."""
 
-    offers: dict[str, Offer]
+    offers: dict[str, list[Offer]]  # by product: its dated versions
+    versions: dict[tuple[str, int], ProductSetup]  # all that were ever on sale: sold tickets keep theirs
     timezone: ZoneInfo
+    day_start: time
     hash_id: HashId
+
+    def offer(self, product: str, now: float) -> Offer | None:
+        """What is sold under this name on the business day of `now`; None if nothing is."""
+        offers = self.offers.get(product, [])
+        day = business_day(now, self.timezone, self.day_start).isoformat()
+        version = in_force((offer.product for offer in offers), day)
+        return next((offer for offer in offers if offer.product is version), None)
 
 
 def validity(line: SaleLineOp, offer: Offer, timezone: ZoneInfo) -> tuple[float, float]:
@@ -34,7 +45,7 @@ def validity(line: SaleLineOp, offer: Offer, timezone: ZoneInfo) -> tuple[float,
     try:
         first = date.fromisoformat(line.visit_date)
         start = datetime.combine(first, time(), timezone)
-        end = datetime.combine(first + timedelta(days=offer.product.days), time(), timezone)
+        end = datetime.combine(first + timedelta(days=offer.product.rules.days), time(), timezone)
     except (ValueError, OverflowError) as exc:
         raise LedgerRefused(f"visit date {line.visit_date!r} is not YYYY-MM-DD") from exc
     return start.timestamp(), end.timestamp()
@@ -57,9 +68,10 @@ class Issuer:
         valid_from, valid_to = validity(line, offer, self._shop.timezone)
         issued = (ticket, order, place, number, line.product, offer.version, product.pax, valid_from, valid_to)
         self._rows.add("insert_tickets", *issued)
-        sold = min(product.uses * product.pax, INT_LIMIT) if product.uses else None
-        for zone in dict.fromkeys(product.zones):
-            self._rows.add("insert_entitlements", self._new_id(), ticket, zone, sold)
+        for rule, right in enumerate(product.rules.rights):
+            sold = min(right.uses * product.pax, INT_LIMIT) if right.uses else None
+            for zone in [None] if right.shared else dict.fromkeys(right.zones):
+                self._rows.add("insert_entitlements", self._new_id(), ticket, rule, zone, sold)
         job = None
         if line.card_hash is None:
             code_hash = self._shop.hash_id("code", str(ticket))
@@ -78,7 +90,7 @@ class Issuer:
             product_name_zh=product.name_zh,
             product_name_en=product.name_en,
             product_class=product.product_class,
-            zones=list(product.zones),
+            zones=zones_of(product.rules),
             price_cents=product.price_cents,
             pax=product.pax,
             valid_from=valid_from,

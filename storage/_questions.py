@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime, time, timedelta
-from zoneinfo import ZoneInfo
-
 import asyncpg
 
+from storage._facts import Right, Ticket, Versions
 from storage._sales import booked_ticket
 from storage.interfaces import (
     Explain,
@@ -17,7 +15,6 @@ from storage.interfaces import (
     PassTemplate,
     PrintJobRow,
     PrintJobRows,
-    RightFacts,
     ScanBooks,
     Template,
     ZoneFacts,
@@ -28,15 +25,8 @@ Question = LaneLedger | PassTemplate | ListPrintJobs | Explain
 QUESTIONS = (LaneLedger, PassTemplate, ListPrintJobs, Explain)
 
 
-def business_day_start(now: float, timezone: ZoneInfo, start: time) -> float:
-    """When the business day began that `now` belongs to; all in seconds since the epoch."""
-    local = datetime.fromtimestamp(now, timezone)
-    day = local.date() if local.time() >= start else local.date() - timedelta(days=1)
-    return datetime.combine(day, start, timezone).timestamp()
-
-
 async def answer(
-    connection: asyncpg.Connection, site: str, question: Question, day_start: float
+    connection: asyncpg.Connection, site: str, question: Question, day_start: float, versions: Versions
 ) -> LaneBooks | Template | PrintJobRows | ScanBooks:
     """Answer one question."""
     sql = load("questions")
@@ -76,13 +66,13 @@ async def answer(
         if row is None:
             return Template(needs_face=False, ticket=None, template_enc=None, algorithm="")
         return Template(
-            needs_face=row["needs_face"],
+            needs_face=versions[row["product"], row["version"]].rules.needs_face,
             ticket=row["ticket"],
             template_enc=row["template_enc"],
             algorithm=row["algorithm"],
         )
     if isinstance(question, Explain):
-        return await _explain(connection, site, question, sql)
+        return await _explain(connection, site, question, sql, versions)
     jobs = await connection.fetch(sql["print_jobs"], site, question.order)
     tickets = await connection.fetch(
         sql["tickets_by_id"], site, sorted({row["ticket"] for row in jobs}), question.order
@@ -103,11 +93,13 @@ async def answer(
 
 
 async def _explain(
-    connection: asyncpg.Connection, site: str, question: Explain, sql: dict[str, str]
+    connection: asyncpg.Connection, site: str, question: Explain, sql: dict[str, str], versions: Versions
 ) -> ScanBooks:
-    rights = await connection.fetch(sql["rights_of"], site, str(question.kind), question.credential_hash)
+    rows = await connection.fetch(sql["rights_of"], site, str(question.kind), question.credential_hash)
     zone = await connection.fetchrow(sql["zone_now"], site, question.to_zone)
-    return ScanBooks(
-        rights=[RightFacts(**row) for row in rights],
-        zone=None if zone is None else ZoneFacts(**zone),
-    )
+    rights = []
+    for row in rows:
+        ticket = Ticket(*row["ticket_row"])
+        product = versions[ticket.product, ticket.version]
+        rights.append(Right(*row["right_row"]).facts(ticket, product, row["credential_state"]))
+    return ScanBooks(rights=rights, zone=None if zone is None else ZoneFacts(**zone))

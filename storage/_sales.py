@@ -34,6 +34,7 @@ class Sales:
         self.rows = Rows(site, load("sales"))
         self._site = site
         self._shop = shop
+        self._now = now
         self._new_id = new_id
         self._issuer = Issuer(self.rows, shop, now, new_id)
         self._orders: dict[tuple[str, str], SaleBooked] = {}
@@ -83,7 +84,8 @@ class Sales:
         self._pay(order, op, change_cents)
         tickets: list[BookedTicket] = []
         for place, line in enumerate(op.lines, 1):
-            offer = self._shop.offers[line.product]
+            offer = self._shop.offer(line.product, self._now)
+            assert offer is not None, "checked"
             sold = (order, place, line.product, offer.version, line.quantity, offer.product.price_cents)
             self.rows.add("insert_lines", *sold, date.fromisoformat(line.visit_date))
             numbers = range(1, line.quantity + 1)
@@ -120,7 +122,7 @@ class Sales:
         total_cents = 0
         cards = set(self._cards)
         for line in op.lines:
-            offer = self._shop.offers.get(line.product)
+            offer = self._shop.offer(line.product, self._now)
             if offer is None:
                 raise LedgerRefused(f"product {line.product!r} is not on sale")
             if not 1 <= line.quantity <= QUANTITY_LIMIT:

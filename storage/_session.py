@@ -15,11 +15,12 @@ import asyncpg
 import msgspec
 import structlog
 
+from protocols.rights import decode, encode, zones_of
 from storage._batch import FAILURES, Attempt, Site, transact
 from storage._issue import Offer
 from storage._records import EMPTY_CHAIN, AuditHead
 from storage.connection import Dsn
-from storage.interfaces import SiteSetup, ZoneCount, ZoneSetup
+from storage.interfaces import ProductSetup, SiteSetup, ZoneCount, ZoneSetup
 from storage.migrate import migrate
 from storage.queries import load
 
@@ -140,17 +141,34 @@ async def _write_setup(connection: asyncpg.Connection, setup: SiteSetup, site: S
     zones = [outside, *(zone for zone in setup.zones if zone.zone != outside.zone)]
     columns = ([zone.zone for zone in zones], [zone.name for zone in zones], [zone.limit for zone in zones])
     await connection.execute(sql["upsert_zones"], setup.site, *columns)
-    known = {row["product"]: row for row in await connection.fetch(sql["products"], setup.site)}
-    site.shop.offers.clear()
+    await _write_products(connection, setup, site)
+
+
+async def _write_products(connection: asyncpg.Connection, setup: SiteSetup, site: Site) -> None:
+    """A product that differs from its newest version of the same date becomes a new version of it."""
+    sql = load("setup")
+    shop = site.shop
+    shop.offers.clear()
+    shop.versions.clear()
+    latest: dict[tuple[str, str], int] = {}  # by product and effective date
+    newest: dict[str, int] = {}
+    for row in await connection.fetch(sql["products"], setup.site):
+        fields = dict(row)
+        version = fields.pop("version")
+        known = ProductSetup(**(fields | {"rules": decode(fields["rules"])}))
+        shop.versions[known.product, version] = known
+        latest[known.product, known.effective_from] = newest[known.product] = version
     for product in setup.products:
-        fields = msgspec.structs.asdict(product)
-        row = known.get(product.product)
-        version = row["version"] if row else 0
-        if row is None or any(row[name] != value for name, value in fields.items()):
-            version += 1
+        version = latest.get((product.product, product.effective_from), 0)
+        if not version or shop.versions[product.product, version] != product:
+            version = newest[product.product] = newest.get(product.product, 0) + 1
+            latest[product.product, product.effective_from] = version
+            fields = msgspec.structs.asdict(product) | {"rules": encode(product.rules)}
             values = [value for name, value in fields.items() if name != "product"]
-            await connection.execute(sql["insert_product"], setup.site, product.product, version, *values)
-        site.shop.offers[product.product] = Offer(product, version)
+            zones = zones_of(product.rules)
+            await connection.execute(sql["insert_product"], setup.site, product.product, version, *values, zones)
+        shop.versions[product.product, version] = product
+        shop.offers.setdefault(product.product, []).append(Offer(product, version))
 
 
 async def carry_out(connection: asyncpg.Connection, site: Site, attempt: Attempt) -> Exception | None:

@@ -83,6 +83,7 @@ class SiteSetup(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     timezone: str
     business_day_start: str  # HH:MM
+    night_close: bool = True  # write off who is left inside on paper when a business day ends
     zones: list[ZoneSetup]  # `outside` is added by the ledger
     products: list[ProductSetup]
 

@@ -124,7 +124,7 @@ class Ledger:
         self._site = Site(
             site=setup.site,
             decide=decide,
-            shop=Shop({}, zone, hash_id),
+            shop=Shop({}, {}, zone, day_start, hash_id),
             timezone=zone,
             day_start=day_start,
             clock=clock,

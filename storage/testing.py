@@ -43,6 +43,7 @@ from protocols.messages import (
     Passed,
     Settled,
 )
+from protocols.rights import ProductRules, ZoneRight
 from storage._processes import processes_in, send
 from storage.connection import Dsn, in_asyncio
 from storage.embedded import Embedded
@@ -71,6 +72,9 @@ MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 - only the place; the folder in i
 MEMORY_WANTED_BYTES = 2 << 30
 TEMPLATE = "paifang_template"
 VISIT_DAYS_BACK = 1  # tickets for tests are valid since yesterday, whatever the time zone
+
+RIGHT_FIELDS = set(ZoneRight.__struct_fields__)
+RULES_FIELDS = set(ProductRules.__struct_fields__)
 
 EMPTY_ALL_TABLES = """
 do $$ declare name text; begin
@@ -226,21 +230,59 @@ def hash_id(kind: str, value: str) -> bytes:
 
 
 def product(name: str, **changes: Any) -> ProductSetup:
-    """A product for one person, one use, 100.00, into `park`; `changes` replace fields."""
+    """A product for one person, one use, 100.00, into `park`, for three days; `changes` replace fields.
+
+    Fields of a `ZoneRight` are those of its one right, fields of `ProductRules` those of its rules.
+    """
+    right = {"zones": ["park"], **{key: changes.pop(key) for key in RIGHT_FIELDS & changes.keys()}}
+    rules = {
+        "rights": [ZoneRight(**right)],
+        "days": 3,
+        **{key: changes.pop(key) for key in RULES_FIELDS & changes.keys()},
+    }
     fields: dict[str, Any] = {
         "product": name,
         "name_zh": "票",
         "name_en": name,
         "product_class": "full",
         "price_cents": 10_000,
-        "zones": ["park"],
         "pax": 1,
-        "uses": 1,
-        "days": 3,
-        "needs_face": False,
-        "min_gap_s": 0.0,
+        "rules": ProductRules(**rules),
     }
     return ProductSetup(**(fields | changes))
+
+
+def right_facts(**changes: Any) -> RightFacts:
+    """An unused right of one person to the park, valid all the time there is; `changes` replace fields.
+
+    Fields of a `ZoneRight` or of `ProductRules` are those of its rules.
+    """
+    zone = changes.pop("zone", "park")
+    right = {"zones": [zone], **{key: changes.pop(key) for key in RIGHT_FIELDS & changes.keys()}}
+    rules = {
+        "rights": [ZoneRight(**right)],
+        **{key: changes.pop(key) for key in RULES_FIELDS & changes.keys()},
+    }
+    fields: dict[str, Any] = {
+        "entitlement": 1,
+        "ticket": 1,
+        "ticket_state": "active",
+        "credential_state": "active",
+        "product": "day",
+        "product_class": "full",
+        "rules": ProductRules(**rules),
+        "zone": "" if right.get("shared") else zone,
+        "sold": 1,
+        "redeemed": 0,
+        "held": 0,
+        "refunded": 0,
+        "reserved_refund": 0,
+        "valid_from": 0.0,
+        "valid_to": 1e11,
+        "last_used_at": None,
+        "last_used_lane": "",
+    }
+    return RightFacts(**(fields | changes))
 
 
 def setup(site: str = "demo", *, limit: int | None = None, products: list[ProductSetup] | None = None) -> SiteSetup:
@@ -266,7 +308,7 @@ def setup(site: str = "demo", *, limit: int | None = None, products: list[Produc
 
 def plain_decide(rights: list[RightFacts], zone: ZoneFacts, scan: ScanFacts) -> Permit | Refusal:
     """A rule for tests of storage alone: counters and zone limit, nothing else."""
-    here = [right for right in rights if right.zone == scan.to_zone]
+    here = [right for right in rights if scan.to_zone in right.zones]
     if not rights:
         return Refusal(code="unknown_code")
     if not here:

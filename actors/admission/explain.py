@@ -90,7 +90,7 @@ def explain(
         steps.append(plain_step("known", ("查无此票", "no ticket has this code"), "unknown_code"))
         return _concluded(steps, scan, decide(rights, zone, scan), None)
     right, _ = choose(rights, scan)
-    zones = sorted({each.zone for each in rights})
+    zones = sorted({zone for each in rights for zone in each.zones})
     told = f"{right.ticket}, {right.product}"
     steps.append(plain_step("known", (f"{told}；区域 {'、'.join(zones)}", f"{told}; for {', '.join(zones)}")))
     for name, check in CHECKS:
@@ -172,7 +172,7 @@ def _refused(
     step = plain_step(name, facts, refusal.code)
     if refusal.code == "wrong_zone":
         zones = _zones_that_pass(rights, scan)
-        into = zones or [right.zone]
+        into = zones or right.zones
         zh, en = f"走通往 {'、'.join(into)} 的通道", f"at a lane into {' or '.join(into)}"
         if not zones:
             zh, en = f"需 {scan.to_zone} 的票", f"a ticket for {scan.to_zone}"
@@ -192,11 +192,11 @@ def _refused(
 
 def _zones_that_pass(rights: list[RightFacts], scan: ScanFacts) -> list[str]:
     """Where else one of the rights would pass all its checks."""
-    elsewhere = [right for right in rights if right.zone != scan.to_zone]
     passing = {
-        right.zone
-        for right in elsewhere
-        if first_refusal(right, msgspec.structs.replace(scan, to_zone=right.zone)) is None
+        zone
+        for right in rights
+        for zone in right.zones
+        if zone != scan.to_zone and first_refusal(right, msgspec.structs.replace(scan, to_zone=zone)) is None
     }
     return sorted(passing)
 
@@ -210,8 +210,8 @@ def _from_validity(right: RightFacts) -> float | None:
 def _from_gap(right: RightFacts) -> float | None:
     """The first whole second after the gap; None if the right has expired by then."""
     assert right.last_used_at is not None
-    over = float(math.ceil(right.last_used_at + right.min_gap_s))
-    if over - right.last_used_at < right.min_gap_s:  # the sum was rounded down to a whole second
+    over = float(math.ceil(right.last_used_at + right.right.min_gap_s))
+    if over - right.last_used_at < right.right.min_gap_s:  # the sum was rounded down to a whole second
         over += 1.0
     return over if over < right.valid_to else None
 
@@ -266,7 +266,9 @@ def _validity(right: RightFacts, scan: ScanFacts, moment: Callable[[float], str]
 
 
 def _zone(right: RightFacts, scan: ScanFacts, moment: Callable[[float], str]) -> Texts:
-    return f"权益 {right.zone}，通道通往 {scan.to_zone}", f"for {right.zone}; the lane leads into {scan.to_zone}"
+    return f"权益 {'、'.join(right.zones)}，通道通往 {scan.to_zone}", (
+        f"for {', '.join(right.zones)}; the lane leads into {scan.to_zone}"
+    )
 
 
 def _uses(right: RightFacts, scan: ScanFacts, moment: Callable[[float], str]) -> Texts:
@@ -290,7 +292,7 @@ def _uses(right: RightFacts, scan: ScanFacts, moment: Callable[[float], str]) ->
 
 
 def _factor(right: RightFacts, scan: ScanFacts, moment: Callable[[float], str]) -> Texts:
-    if not right.needs_face:
+    if not right.rules.needs_face:
         return "不需要", "not needed"
     if scan.face_ok:
         return "需要，假定比对成功", "needed, and supposed to match"
@@ -298,9 +300,9 @@ def _factor(right: RightFacts, scan: ScanFacts, moment: Callable[[float], str]) 
 
 
 def _gap(right: RightFacts, scan: ScanFacts, moment: Callable[[float], str]) -> Texts:
-    if right.min_gap_s <= 0:
+    if right.right.min_gap_s <= 0:
         return "无间隔要求", "none required"
-    seconds = f"{right.min_gap_s:g}"
+    seconds = f"{right.right.min_gap_s:g}"
     if right.last_used_at is None:
         return f"至少 {seconds} 秒，尚未使用", f"{seconds} s between uses; not used yet"
     used = moment(right.last_used_at)

@@ -104,7 +104,7 @@ def _validity(right: RightFacts, scan: ScanFacts) -> Refusal | None:
 
 
 def _zone(right: RightFacts, scan: ScanFacts) -> Refusal | None:
-    if right.zone != scan.to_zone:
+    if scan.to_zone not in right.zones:
         return Refusal(code="wrong_zone")
     return None
 
@@ -121,13 +121,14 @@ def _uses(right: RightFacts, scan: ScanFacts) -> Refusal | None:
 
 
 def _factor(right: RightFacts, scan: ScanFacts) -> Refusal | None:
-    if right.needs_face and not scan.face_ok:
+    if right.rules.needs_face and not scan.face_ok:
         return Refusal(code="needs_factor")
     return None
 
 
 def _gap(right: RightFacts, scan: ScanFacts) -> Refusal | None:
-    if right.min_gap_s > 0 and right.last_used_at is not None and scan.now - right.last_used_at < right.min_gap_s:
+    gap_s = right.right.min_gap_s
+    if gap_s > 0 and right.last_used_at is not None and scan.now - right.last_used_at < gap_s:
         return Refusal(code="too_soon", lane_of_use=right.last_used_lane, used_at=right.last_used_at)
     return None
 

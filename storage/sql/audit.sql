@@ -283,15 +283,21 @@ having l.quantity <> count(t.ticket) or l.quantity <> coalesce(max(t.number), 0)
  order by 1
 
 -- name: tickets_carry_what_was_sold
-select format('ticket %s: zone %s, %s instead of %s people', coalesce(e.ticket, t.ticket), coalesce(e.zone, t.zone),
+select format('ticket %s: zone %s, %s instead of %s people', coalesce(e.ticket, t.ticket), coalesce(e.zone, t.zone, 'shared'),
               case when e.ticket is null then 'no entitlement' else coalesce(e.sold::text, 'unlimited') end,
               case when t.ticket is null then 'none' else coalesce(t.sold::text, 'unlimited') end)
-  from (select distinct t.ticket, of_product.zone, nullif(p.uses * p.pax, 0) as sold
+  from (select distinct t.ticket, r.place - 1 as rule, z.zone,
+               case coalesce((r.rule ->> 'uses')::bigint, 1) when 0 then null
+                    else least(coalesce((r.rule ->> 'uses')::bigint, 1) * p.pax, 2147483647) end as sold
           from tickets t
           join products p on p.site = $1 and p.product = t.product and p.version = t.version
-         cross join lateral unnest(p.zones) as of_product (zone)
+         cross join lateral jsonb_array_elements(p.rules -> 'rights') with ordinality as r (rule, place)
+         cross join lateral (select jsonb_array_elements_text(r.rule -> 'zones') as zone
+                              where not coalesce((r.rule ->> 'shared')::boolean, false)
+                             union all select null where coalesce((r.rule ->> 'shared')::boolean, false)) z
          where t.site = $1) t
-  full join (select ticket, zone, sold from entitlements where site = $1) e on e.ticket = t.ticket and e.zone = t.zone
+  full join (select ticket, rule, zone, sold from entitlements where site = $1) e
+         on e.ticket = t.ticket and e.rule = t.rule and coalesce(e.zone, '') = coalesce(t.zone, '')
  where t.ticket is null or e.ticket is null or e.sold is distinct from t.sold
  order by 1
 

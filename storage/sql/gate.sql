@@ -4,7 +4,8 @@
 --   abandoned    the scans that their lane has given up
 --   passages     those that are booked already
 --   credentials  presented ones, with the ticket that they lead to
---   rights       what presented credentials may use, and what the known grants use
+--   tickets      those that presented credentials and known grants lead to
+--   rights       all of these tickets
 --   zones        all
 -- Rights are locked in the order of their ids, then zones, so that two writers never wait for each other.
 with named as materialized (
@@ -27,23 +28,24 @@ with named as materialized (
       left join holds h on h.site = $1 and h.grant_id = g.grant_id
       left join grant_ends e on e.site = $1 and e.grant_id = g.grant_id
 ), presented as materialized (
-    select c.kind, c.value_hash, c.ticket, c.state
+    select c.kind, c.value_hash, c.credential, c.ticket, c.state, c.issue_index, c.personal
       from unnest($13::text[], $14::bytea[]) as w (kind, value_hash)
       join credentials c on c.site = $1 and c.kind = w.kind and c.value_hash = w.value_hash
-), wanted as materialized (
-    select e.entitlement from presented join entitlements e on e.site = $1 and e.ticket = presented.ticket
-    union
-    select entitlement from known
+), meant as materialized (
+    select ticket from presented union select ticket from known
+), tickets_meant as materialized (
+    select t.ticket, t.product, t.version, t.state, extract(epoch from t.valid_from)::float8 as valid_from,
+           extract(epoch from t.valid_to)::float8 as valid_to, extract(epoch from t.slot_from)::float8 as slot_from,
+           extract(epoch from t.slot_to)::float8 as slot_to, t.holder_hash, t.at_zone,
+           extract(epoch from t.at_since)::float8 as at_since
+      from meant join tickets t on t.site = $1 and t.ticket = meant.ticket
 ), rights as materialized (
-    select e.entitlement, e.ticket, e.zone, e.sold, e.redeemed, e.held, e.refunded, e.reserved_refund,
+    select e.entitlement, e.ticket, e.rule, e.zone, e.sold, e.redeemed, e.held, e.refunded, e.reserved_refund,
            extract(epoch from e.last_used_at)::float8 as last_used_at, e.last_used_lane,
-           t.state, extract(epoch from t.valid_from)::float8 as valid_from,
-           extract(epoch from t.valid_to)::float8 as valid_to,
-           p.product, p.product_class, p.needs_face, p.min_gap_s
-      from wanted
-      join entitlements e on e.site = $1 and e.entitlement = wanted.entitlement
-      join tickets t on t.site = $1 and t.ticket = e.ticket
-      join products p on p.site = $1 and p.product = t.product and p.version = t.version
+           extract(epoch from e.first_used_at)::float8 as first_used_at,
+           extract(epoch from e.last_exit_at)::float8 as last_exit_at,
+           e.day, e.used_day, e.reentries_day, e.out_day, e.reentries_held
+      from meant join entitlements e on e.site = $1 and e.ticket = meant.ticket
      order by e.entitlement
        for update of e
 ), places as materialized (
@@ -58,6 +60,7 @@ select (select array_agg(known) from known) as grants,
           join passages p on p.site = $1 and p.device = w.device and p.boot = w.boot and p.direction = w.direction
                          and p.seq = w.seq) as passages,
        (select array_agg(presented) from presented) as credentials,
+       (select array_agg(tickets_meant) from tickets_meant) as tickets,
        (select array_agg(rights) from rights) as rights,
        (select array_agg(places) from places) as zones,
        pg_current_xact_id()::text as xid

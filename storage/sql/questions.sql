@@ -23,10 +23,9 @@ select count(*) filter (where direction = 'entry') as entries, count(*) filter (
   from passages where site = $1 and lane = $2 and booked_at >= to_timestamp($3)
 
 -- name: template
-select t.ticket, p.needs_face, pass.template_enc, coalesce(pass.template_algorithm, '') as algorithm
+select t.ticket, t.product, t.version, pass.template_enc, coalesce(pass.template_algorithm, '') as algorithm
   from credentials c
   join tickets t on t.site = $1 and t.ticket = c.ticket
-  join products p on p.site = $1 and p.product = t.product and p.version = t.version
   left join passes pass on pass.site = $1 and pass.ticket = t.ticket
  where c.site = $1 and c.kind = 'card' and c.value_hash = $2
 
@@ -48,16 +47,19 @@ select t.ticket, t.pax, t.product, p.name_zh, p.name_en, p.product_class, p.zone
  order by t.order_id, t.line, t.number
 
 -- name: rights_of
--- What a credential may use, as `rights` of gate.sql gives it to a scan, but without any lock.
-select e.entitlement, e.ticket, e.zone, e.sold, e.redeemed, e.held, e.refunded, e.reserved_refund,
-       extract(epoch from e.last_used_at)::float8 as last_used_at, e.last_used_lane,
-       t.state as ticket_state, extract(epoch from t.valid_from)::float8 as valid_from,
-       extract(epoch from t.valid_to)::float8 as valid_to,
-       p.product, p.product_class, p.needs_face, p.min_gap_s, c.state as credential_state
+-- What a credential may use, as `rights` and `tickets_meant` of gate.sql give it to a scan, but without any lock.
+select row (t.ticket, t.product, t.version, t.state, extract(epoch from t.valid_from)::float8,
+            extract(epoch from t.valid_to)::float8, extract(epoch from t.slot_from)::float8,
+            extract(epoch from t.slot_to)::float8, t.holder_hash, t.at_zone, extract(epoch from t.at_since)::float8)
+           as ticket_row,
+       row (e.entitlement, e.ticket, e.rule, e.zone, e.sold, e.redeemed, e.held, e.refunded, e.reserved_refund,
+            extract(epoch from e.last_used_at)::float8, e.last_used_lane, extract(epoch from e.first_used_at)::float8,
+            extract(epoch from e.last_exit_at)::float8, e.day, e.used_day, e.reentries_day, e.out_day,
+            e.reentries_held) as right_row,
+       c.state as credential_state
   from credentials c
   join entitlements e on e.site = $1 and e.ticket = c.ticket
   join tickets t on t.site = $1 and t.ticket = e.ticket
-  join products p on p.site = $1 and p.product = t.product and p.version = t.version
  where c.site = $1 and c.kind = $2 and c.value_hash = $3
  order by e.entitlement
 

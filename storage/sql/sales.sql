@@ -46,9 +46,9 @@ select $1, ticket, order_id, line, number, product, version, pax, to_timestamp(v
        as new (ticket, order_id, line, number, product, version, pax, valid_from, valid_to)
 
 -- name: insert_entitlements
-insert into entitlements (site, entitlement, ticket, zone, sold)
-select $1, entitlement, ticket, zone, sold
-  from unnest($2::bigint[], $3::bigint[], $4::text[], $5::int[]) as new (entitlement, ticket, zone, sold)
+insert into entitlements (site, entitlement, ticket, rule, zone, sold)
+select $1, entitlement, ticket, rule, zone, sold
+  from unnest($2::bigint[], $3::bigint[], $4::int[], $5::text[], $6::int[]) as new (entitlement, ticket, rule, zone, sold)
 
 -- name: insert_credentials
 insert into credentials (site, credential, ticket, kind, value_hash, tail)

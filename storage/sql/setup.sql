@@ -9,15 +9,15 @@ select $1, zone, name, limit_people from unnest($2::text[], $3::text[], $4::int[
 on conflict (site, zone) do update set name = excluded.name, limit_people = excluded.limit_people
 
 -- name: products
--- The newest version of each.
-select distinct on (product) product, version, name_zh, name_en, product_class, price_cents, zones, pax, uses, days,
-       needs_face, min_gap_s
-  from products where site = $1 order by product, version desc
+-- Every version: sold tickets keep theirs.
+select product, version, name_zh, name_en, product_class, price_cents, pax, rules,
+       coalesce(effective_from::text, '') as effective_from
+  from products where site = $1 order by product, version
 
 -- name: insert_product
-insert into products (site, product, version, name_zh, name_en, product_class, price_cents, zones, pax, uses, days,
-                      needs_face, min_gap_s)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+insert into products (site, product, version, name_zh, name_en, product_class, price_cents, pax, rules, effective_from,
+                      zones)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, nullif($10::text, '')::date, $11)
 
 -- name: ledger_seq
 select greatest((select max(ledger_seq) from grants where site = $1),

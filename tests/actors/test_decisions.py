@@ -15,30 +15,12 @@ from actors.admission.explain import explain
 from actors.admission.refusals import REFUSALS
 from actors.admission.rules import decide
 from storage.interfaces import Permit, Refusal, RightFacts, ScanFacts, ZoneFacts
+from storage.testing import right_facts
 
 TABLE = Path(__file__).with_name("decisions.txt")
 MIDNIGHT = 1_760_000_000.0  # some day; the table only knows times of day
 
-RIGHT = RightFacts(
-    entitlement=1,
-    ticket=1,
-    ticket_state="active",
-    credential_state="active",
-    product="day",
-    product_class="full",
-    zone="park",
-    sold=1,
-    redeemed=0,
-    held=0,
-    refunded=0,
-    reserved_refund=0,
-    valid_from=MIDNIGHT,
-    valid_to=MIDNIGHT + 86_400,
-    needs_face=False,
-    min_gap_s=0,
-    last_used_at=None,
-    last_used_lane="",
-)
+ALL_DAY = {"valid_from": MIDNIGHT, "valid_to": MIDNIGHT + 86_400}
 
 
 class Case(msgspec.Struct):
@@ -104,7 +86,7 @@ def read_case(line: str) -> Case:
     if held != "nothing":
         for number, words in enumerate(held.split("+"), 1):
             facts = {"entitlement": number, "ticket": number} | read_words(words, RIGHT_WORDS)
-            rights.append(msgspec.structs.replace(RIGHT, **facts))
+            rights.append(right_facts(**ALL_DAY | facts))
     scanned = {"lane": "g1", "to_zone": "park", "now": clock("12:00"), "pax": None, "max_pax": 50, "face_ok": False}
     scanned |= read_words(scan, SCAN_WORDS)
     counts = {"zone": scanned["to_zone"], "inside": 0, "held": 0, "limit": None} | read_words(zone, ZONE_WORDS)
@@ -187,7 +169,7 @@ def any_rights(draw: st.DrawFn) -> list[RightFacts]:
             "min_gap_s": draw(st.sampled_from([0.0, 600.0])),
             "last_used_at": draw(st.none() | moments),
         }
-        rights.append(msgspec.structs.replace(RIGHT, **facts))
+        rights.append(right_facts(**facts))
     return rights
 
 
@@ -204,7 +186,7 @@ scans = st.builds(
 
 
 @given(any_rights(), zones, scans)
-@example([RIGHT], ZoneFacts(zone="park", inside=0, held=0, limit=None), ScanFacts(
+@example([right_facts(**ALL_DAY)], ZoneFacts(zone="park", inside=0, held=0, limit=None), ScanFacts(
     lane="g1", to_zone="park", now=MIDNIGHT, pax=None, max_pax=1, face_ok=False))  # fmt: skip
 def test_never_permits_more_than_places_room_and_lane_allow(rights, zone, scan) -> None:
     verdict = decide(rights, zone, scan)
@@ -224,7 +206,7 @@ def test_never_permits_more_than_places_room_and_lane_allow(rights, zone, scan) 
         assert max(zone.inside, 0) + zone.held + verdict.pax <= zone.limit
     assert (right.credential_state, right.ticket_state, right.zone) == ("active", "active", "park")
     assert right.valid_from <= scan.now < right.valid_to
-    assert scan.face_ok or not right.needs_face
+    assert scan.face_ok or not right.rules.needs_face
 
 
 @given(any_rights(), zones, scans)

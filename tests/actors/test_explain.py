@@ -11,38 +11,21 @@ from actors.admission.explain import CURES, NAMES, explain, plain_step, unreadab
 from actors.admission.refusals import REFUSALS
 from actors.admission.rules import CHECKS, CREDENTIAL_STATES, TICKET_STATES
 from storage.interfaces import RightFacts, ScanFacts, ZoneFacts
+from storage.testing import right_facts
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 DAY_S = 86_400.0
 MIDNIGHT = 1_795_276_800.0  # 2026-11-22 00:00 in Shanghai
 NOON = MIDNIGHT + DAY_S / 2
 
-RIGHT = RightFacts(
-    entitlement=1,
-    ticket=4711,
-    ticket_state="active",
-    credential_state="active",
-    product="adult",
-    product_class="full",
-    zone="park",
-    sold=1,
-    redeemed=0,
-    held=0,
-    refunded=0,
-    reserved_refund=0,
-    valid_from=MIDNIGHT,
-    valid_to=MIDNIGHT + DAY_S,
-    needs_face=False,
-    min_gap_s=0.0,
-    last_used_at=None,
-    last_used_lane="",
-)
+BASE = {"ticket": 4711, "product": "adult", "valid_from": MIDNIGHT, "valid_to": MIDNIGHT + DAY_S}
+RIGHT = right_facts(**BASE)
 PARK = ZoneFacts(zone="park", inside=97, held=2, limit=100)
 SCAN = ScanFacts(lane="g1", to_zone="park", now=NOON, pax=None, max_pax=10, face_ok=False)
 
 
 def right(**changes: object) -> RightFacts:
-    return msgspec.structs.replace(RIGHT, **changes)
+    return right_facts(**BASE | changes)
 
 
 def told(*rights: RightFacts, zone: ZoneFacts = PARK, scan: ScanFacts = SCAN, before=()):

@@ -20,28 +20,18 @@ from protocols.console import ExplainScan, Explanation
 from protocols.errors import TicketCodeError
 from protocols.messages import CredentialKind, LaneMode
 from protocols.ticketcode import ProductClass, TicketCode
-from storage.interfaces import Explain, LedgerUnavailable, RightFacts, ScanBooks, ZoneFacts
+from storage.interfaces import Explain, LedgerUnavailable, ScanBooks, ZoneFacts
+from storage.testing import right_facts
 
 NOW = 1_795_276_800.0
-RIGHT = RightFacts(
-    entitlement=1,
+RIGHT = right_facts(
     ticket=4711,
-    ticket_state="active",
-    credential_state="active",
     product="group",
     product_class="group",
-    zone="park",
     sold=30,
-    redeemed=0,
-    held=0,
-    refunded=0,
-    reserved_refund=0,
     valid_from=NOW - 43_200,
     valid_to=NOW + 43_200,
     needs_face=True,
-    min_gap_s=0.0,
-    last_used_at=None,
-    last_used_lane="",
 )
 PARK = ZoneFacts(zone="park", inside=0, held=0, limit=None)
 ASKED = ExplainScan(code="code-secret", lane="g1", face_ok=True)

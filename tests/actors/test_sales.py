@@ -19,6 +19,7 @@ from core import Address, AskTimeout
 from core.testing import Probe
 from protocols.console import FeedEvent, GetPrintJobs, ListProducts, Sell, SellLine, Sold, Tender
 from protocols.errors import PrinterError
+from protocols.rights import ProductRules, ZoneRight
 from storage.interfaces import (
     BookedTicket,
     LedgerRefused,
@@ -37,8 +38,8 @@ PATIENCE_S = 20.0
 
 def product(name: str, *, needs_face: bool = False, price_cents: int = 8000) -> ProductSetup:
     return ProductSetup(
-        product=name, name_zh="成人票", name_en="Adult", product_class="full", price_cents=price_cents, zones=["park"],
-        pax=1, uses=1, days=1, needs_face=needs_face, min_gap_s=0,
+        product=name, name_zh="成人票", name_en="Adult", product_class="full", price_cents=price_cents,
+        pax=1, rules=ProductRules(rights=[ZoneRight(zones=["park"])], needs_face=needs_face),
     )  # fmt: skip
 
 

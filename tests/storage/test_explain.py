@@ -102,7 +102,7 @@ async def test_the_facts_are_those_that_the_scan_is_decided_on() -> None:
             await ledger.scan(ticket.ticket, to_zone=to_zone, **changes)
             (decided,) = seen
             assert (facts.rights, facts.zone) == decided
-        assert facts.rights[0].sold is None and facts.rights[0].needs_face
+        assert facts.rights[0].sold is None and facts.rights[0].rules.needs_face
         assert facts.zone is not None and facts.zone.inside == 1 and facts.zone.limit == 50
 
 

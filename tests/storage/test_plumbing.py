@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio_asyncio import aio_as_trio
 
-from storage._questions import business_day_start
+from protocols.clock import business_day_start
 from storage.connection import BadUrl, Dsn, in_asyncio, parse_url
 from storage.migrate import Migration, MigrationError, migrate, migrations
 from storage.queries import QueryError, load, parse
