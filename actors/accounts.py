@@ -36,15 +36,19 @@ EVACUATE = "evacuate"
 RESTORE = "restore"
 LANE_MODE = "lane_mode"
 LANE_OPEN = "lane_open"
+ZONE_STOP = "zone_stop"
+CALIBRATE = "calibrate"
 SELL = "sell"
 INSPECT = "inspect"
 
 ROLES: dict[str, frozenset[str]] = {
     "cashier": frozenset({VIEW, EVACUATE, SELL}),
     "gate_staff": frozenset({VIEW, EVACUATE, LANE_OPEN}),
-    "operator": frozenset({VIEW, EVACUATE, LANE_MODE, LANE_OPEN, INSPECT}),
+    "operator": frozenset({VIEW, EVACUATE, LANE_MODE, LANE_OPEN, ZONE_STOP, CALIBRATE, INSPECT}),
     "security": frozenset({VIEW, EVACUATE, RESTORE, LANE_OPEN}),
-    "duty_manager": frozenset({VIEW, EVACUATE, RESTORE, LANE_MODE, LANE_OPEN, SELL, INSPECT}),
+    "duty_manager": frozenset(
+        {VIEW, EVACUATE, RESTORE, LANE_MODE, LANE_OPEN, ZONE_STOP, CALIBRATE, SELL, INSPECT}
+    ),
 }
 """Role -> permissions. Anybody on duty may trigger an evacuation; only some may end one (domain model, section 12)."""
 
