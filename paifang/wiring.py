@@ -13,37 +13,44 @@ from zoneinfo import ZoneInfo
 import structlog
 import trio
 
-from actors.accounts import EVACUATE, INSPECT, LANE_MODE, LANE_OPEN, RESTORE, SELL, VIEW, Accounts
+from actors.accounts import (
+    CALIBRATE,
+    EVACUATE,
+    INSPECT,
+    LANE_MODE,
+    LANE_OPEN,
+    RESTORE,
+    SELL,
+    VIEW,
+    ZONE_STOP,
+    Accounts,
+)
 from actors.admission import Admission, Explainer, LaneHere, decide
-from actors.counter import Counter
 from actors.desk import Desk
 from actors.evacuation import Evacuation
-from actors.gate import GateActor
 from actors.health import Health
-from actors.lane import BoardLane, LaneParts, LinkLane
+from actors.lane import LaneParts
 from actors.link import LinkActor
 from actors.occupancy import Occupancy
 from actors.passes import Passes, Sealer
-from actors.printer import PrinterActor
-from actors.reader import ReaderActor
 from actors.sales import HolderSeal, Sales
 from actors.site import SiteTree, supervise
+from actors.zones import Zones
 from admin_ws.channel import Route
 from admin_ws.hub import HUB_MAILBOX_CAPACITY, Hub
 from admin_ws.server import Console
 from core import Address, Child, DeadLetters, Inspection, Notice, Supervisor, inspect_tree
-from drivers.base import Driver, DriverStatistics, Gate, Printer
+from drivers.base import DriverStatistics
 from drivers.nng import SafetyServer, WorkServer
-from drivers.printer import SerialPrinter, TcpPrinter
-from drivers.scanner import QrScanner
-from drivers.turnstile import Board4Gate
+from paifang._wire_devices import Devices
 from paifang.faces import matcher
 from paifang.keys import KeyRing
-from paifang.setups import lane_config, product_setups, site_setup, ticket_renderer, ticket_signer
+from paifang.setups import product_setups, site_setup, ticket_renderer, ticket_signer, zone_marks
 from paifang.site import SiteFile
 from paifang.users import load_users
 from paifang.watch import Watch
 from protocols.console import (
+    CalibrateZone,
     ExplainScan,
     GetPrintJobs,
     GetTree,
@@ -54,6 +61,7 @@ from protocols.console import (
     RestoreRequest,
     Sell,
     SetMode,
+    StopZoneFor,
     Trigger,
 )
 from protocols.devicelink import (
@@ -74,7 +82,6 @@ from storage.ledger import Ledger
 LEDGER_MAILBOX_CAPACITY = 4096  # beyond what the ledger itself keeps pending; then lanes are refused at once
 LANE_MAILBOX_CAPACITY = 512  # a flood of device events; scans are refused earlier by the lane's own state
 ADMISSION_MAILBOX_CAPACITY = 1024
-COUNTER_MAILBOX_CAPACITY = 1024
 CONSOLE_LOOK_S = 0.02  # between two looks whether the console listens
 HOLDER_CONTEXT = "holder-name"
 
@@ -124,6 +131,7 @@ class _Builder:
         self.accounts = self.address("accounts", 128)
         self.sales = self.address("sales", 256)
         self.desk = self.address("desk", 128)
+        self.zones = self.address("zones", 32)
         self.explainer = self.address("explainer", 32)
         self.health = self.address("health", 64)
         self.evacuation = self.address("evacuation", 1024)
@@ -133,9 +141,15 @@ class _Builder:
         self.statistics: dict[str, Callable[[], DriverStatistics]] = {}
         self.links: dict[str, WorkServer | SafetyServer] = {}
         self.lanes = {lane.id: self.address(f"lane/{lane.id}", LANE_MAILBOX_CAPACITY) for lane in site.lanes}
-        self.gates = {lane.id: self.address(f"gate/{lane.id}", 64) for lane in site.lanes if lane.board is not None}
-        self.printers = {printer.id: self.address(f"printer/{printer.id}", 512) for printer in site.printers}
-        self.refuses: dict[str, Callable[[], str]] = {}  # by lane: what it would say to anybody now
+        self.devices = Devices(
+            site,
+            data,
+            address=self.address,
+            lanes=self.lanes,
+            ledger=self.ledger,
+            hub=self.hub,
+            statistics=self.statistics,
+        )
         self.root: Supervisor | None = None
         self.watcher: Watch | None = None
 
@@ -147,7 +161,7 @@ class _Builder:
         tree = SiteTree(
             evacuation=Child(self.evacuation, self._evacuation().run),
             link=self._link(),
-            devices=[*self._lane_children(), *self._printer_children()],
+            devices=self._device_children(),
             business=[*self._business(console), Child(self.watch, self._watch(console).run)],
         )
         self.root = supervise(tree, dead_letters=self.dead_letters, hook=_log_notice)
@@ -174,7 +188,7 @@ class _Builder:
 
         return Evacuation(
             lanes=self.lanes,
-            gates=self.gates,
+            gates=self.devices.gates,
             link_address=self.link,
             hub=self.hub,
             ledger=self.ledger,
@@ -199,8 +213,7 @@ class _Builder:
         actor = LinkActor(site=site, lanes=devices, hub=self.hub, make_work=make_work, make_safety=make_safety)
         return Child(self.link, actor.run)
 
-    def _lane_children(self) -> list[Child]:
-        children: list[Child] = []
+    def _device_children(self) -> list[Child]:
         parts = LaneParts(
             admission=self.admission,
             books=self.ledger,
@@ -208,47 +221,7 @@ class _Builder:
             occupancy=self.occupancy,
             hub=self.hub,
         )
-        for lane in self.site.lanes:
-            address = self.lanes[lane.id]
-            if lane.board is None:
-                linked = LinkLane(lane_config(lane), parts, self.link)
-                self.refuses[lane.id] = linked.refuses
-                children.append(Child(address, linked.run))
-                continue
-            gate_address = self.gates[lane.id]
-            counter_address = self.address(f"counter/{lane.id}", COUNTER_MAILBOX_CAPACITY)
-            counter = Counter(lane.id, lane_config(lane).device, self.ledger, address)
-            board: Gate = Board4Gate(self._path(lane.board.path), lane.board.rate, lane.board.address)
-            self.statistics[gate_address.name] = board.statistics
-            children.append(Child(counter_address, counter.run))
-            on_board = BoardLane(lane_config(lane), parts, gate_address, counter_address)
-            self.refuses[lane.id] = on_board.refuses
-            children.append(Child(address, on_board.run))
-            children.append(Child(gate_address, GateActor(gate_address.name, board, address, lane.id, self.hub).run))
-            for number, reader in enumerate(lane.readers, 1):
-                name = f"reader/{lane.id}/{number}"
-                scanner: Driver = QrScanner(self._path(reader.path), reader.rate)
-                self.statistics[name] = scanner.statistics
-                children.append(
-                    Child(self.address(name, 16), ReaderActor(name, scanner, address, lane.id, self.hub).run)
-                )
-        return children
-
-    def _printer_children(self) -> list[Child]:
-        children = []
-        for printer in self.site.printers:
-            driver: Printer
-            if printer.host:
-                driver = TcpPrinter(printer.host, printer.port)
-            else:
-                driver = SerialPrinter(self._path(printer.path), printer.rate)
-            self.statistics[f"printer/{printer.id}"] = driver.statistics
-            actor = PrinterActor(printer.id, driver, ledger=self.ledger, hub=self.hub)
-            children.append(Child(self.printers[printer.id], actor.run))
-        return children
-
-    def _path(self, path: str) -> str:
-        return str(self.data / path)  # an absolute path stays what it is
+        return self.devices.children(parts, self.link)
 
     # --- business ---------------------------------------------------------------------------------------------
 
@@ -267,7 +240,7 @@ class _Builder:
         admission = Admission(verify=verifier.verify, hash_id=self.keys.hash_id, ledger=self.ledger, passes=self.passes)
         explainer = Explainer(
             lanes={
-                lane.id: LaneHere(to_zone=lane.to_zone, max_pax=lane.max_group, refuses=self.refuses[lane.id])
+                lane.id: LaneHere(to_zone=lane.to_zone, max_pax=lane.max_group, refuses=self.devices.refuses[lane.id])
                 for lane in site.lanes
             },
             verify=verifier.verify,
@@ -283,7 +256,10 @@ class _Builder:
             ),
             ledger=self.ledger,
         )
-        occupancy = Occupancy(names={zone.id: zone.name for zone in site.zones}, hub=self.hub)
+        occupancy = Occupancy(
+            names={zone.id: zone.name for zone in site.zones}, hub=self.hub, marks=zone_marks(site)
+        )
+        zones = Zones(zones=[zone.id for zone in site.zones], ledger=self.ledger, hub=self.hub)
         accounts = Accounts(load_users=lambda: load_users(self.data), hub=self.hub, ledger=self.ledger)
         desk = Desk(lanes=self.lanes, ledger=self.ledger, inspect=self._inspect)
         return [
@@ -297,6 +273,7 @@ class _Builder:
             Child(self.passes, passes.run),
             Child(self.sales, self._sales().run),
             Child(self.desk, desk.run),
+            Child(self.zones, zones.run),
             Child(self.explainer, explainer.run),
         ]
 
@@ -304,6 +281,7 @@ class _Builder:
         return Sales(
             products=product_setups(self.site),
             timezone=self.site.site.timezone,
+            business_day_start=self.site.site.business_day_start,
             sign=ticket_signer(self.site, self.keys),
             render=ticket_renderer(self.site),
             holder=HolderSeal(
@@ -312,7 +290,7 @@ class _Builder:
             ),
             ledger=self.ledger,
             passes=self.passes,
-            printers=self.printers,
+            printers=self.devices.printers,
             hub=self.hub,
         )
 
@@ -337,6 +315,8 @@ class _Builder:
             ("lane.set_mode", SetMode, self.desk, LANE_MODE, 3.0),
             ("lane.open", ManualOpen, self.desk, LANE_OPEN, 3.0),
             ("lane.pause", PauseBatch, self.desk, LANE_OPEN, 3.0),
+            ("zone.stop", StopZoneFor, self.zones, ZONE_STOP, 5.0),
+            ("zone.calibrate", CalibrateZone, self.zones, CALIBRATE, 5.0),
             ("sales.products", ListProducts, self.sales, SELL, 3.0),
             ("sales.sell", Sell, self.sales, SELL, 20.0),
             ("sales.print_jobs", GetPrintJobs, self.sales, SELL, 6.0),
