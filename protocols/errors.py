@@ -59,4 +59,11 @@ class IdCardError(WireError):
 
 
 class CardError(WireError):
-    """An IC card's answer is not one, or the record on it is not one of ours. Never says a key."""
+    """An IC card's answer is not one, or the record on it is not one of ours. Never says a key.
+
+    `reason` is a word: `unreadable`, `random_uid`, `no_record`, `not_authentic` or `other_site`.
+    """
+
+    def __init__(self, detail: str, reason: str = "unreadable") -> None:
+        super().__init__(detail)
+        self.reason = reason
