@@ -1,0 +1,1 @@
+"""People counters: cumulative counts by Modbus registers, by HTTP (asked or told) and by MQTT."""
