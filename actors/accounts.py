@@ -40,6 +40,7 @@ ZONE_STOP = "zone_stop"
 CALIBRATE = "calibrate"
 SELL = "sell"
 INSPECT = "inspect"
+CONFIGURE = "configure"  # devices and the site file
 
 ROLES: dict[str, frozenset[str]] = {
     "cashier": frozenset({VIEW, EVACUATE, SELL}),
@@ -49,6 +50,7 @@ ROLES: dict[str, frozenset[str]] = {
     "duty_manager": frozenset(
         {VIEW, EVACUATE, RESTORE, LANE_MODE, LANE_OPEN, ZONE_STOP, CALIBRATE, SELL, INSPECT}
     ),
+    "system_manager": frozenset({VIEW, EVACUATE, INSPECT, CONFIGURE}),  # and no money documents
 }
 """Role -> permissions. Anybody on duty may trigger an evacuation; only some may end one (domain model, section 12)."""
 

@@ -175,6 +175,19 @@ class Supervisor:
         """The children in the order of their start."""
         return tuple(slot.child for slot in self._slots.values())
 
+    def below(self, name: str) -> Supervisor:
+        """The supervisor of that name in the tree below, for who starts and stops children there. Raises KeyError."""
+        for slot in self._slots.values():
+            inner = getattr(slot.child.main, "__self__", None)
+            if isinstance(inner, Supervisor):
+                if inner.name == name:
+                    return inner
+                try:
+                    return inner.below(name)
+                except KeyError:
+                    continue
+        raise KeyError(name)
+
     async def run(self, me: Address | None = None) -> None:
         """Supervise until told to Stop, or cancelled: either way the children stop in order.
 

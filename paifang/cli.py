@@ -347,7 +347,7 @@ def users() -> None:
 
 @users.command("add")
 @click.argument("name")
-@click.option("--role", required=True, help="cashier, gate_staff, operator, security, duty_manager")
+@click.option("--role", required=True, help="cashier, gate_staff, operator, security, duty_manager, system_manager")
 @click.option("--password-stdin", is_flag=True, help="Read the password from stdin instead of asking.")
 @_DATA
 def users_add(name: str, role: str, password_stdin: bool, data: Path) -> None:

@@ -391,6 +391,29 @@ class Explanation(Base, frozen=True, kw_only=True):
     steps: list[ExplainStep]
 
 
+class ReloadSite(Base, frozen=True, kw_only=True):
+    """site.reload: read the site file again. With `dry_run`, say what would change and change nothing."""
+
+    dry_run: bool = False
+    by: Word = ""
+
+
+class SiteChange(Base, frozen=True, kw_only=True):
+    """One difference between the site file and what runs."""
+
+    subject: str  # a device's name, or a table of the site file
+    what: str  # added | changed | removed
+    detail: str  # what is different, key by key
+    state: str  # applied | would_apply | waits (its lane is busy) | restart (takes effect when the server is restarted)
+
+
+class Reloaded(Base, frozen=True, kw_only=True):
+    """What came of a reload, or would. Empty when the file says what runs already."""
+
+    changes: list[SiteChange]
+    warnings: list[str] = msgspec.field(default_factory=list)
+
+
 class Done(Base, frozen=True, kw_only=True):
     """A command was carried out, or is on its way; `detail` says which."""
 

@@ -390,6 +390,32 @@ export interface Explanation {
 }
 export type ExplanationParams = Params<Explanation, "lane" | "zone" | "at" | "admitted" | "code" | "text_zh" | "text_en" | "pax" | "ticket" | "product" | "steps">;
 
+/** site.reload: read the site file again. With `dry_run`, say what would change and change nothing. */
+export interface ReloadSite {
+  type: "ReloadSite";
+  dry_run: boolean;
+  by: string;
+}
+export type ReloadSiteParams = Params<ReloadSite, never>;
+
+/** One difference between the site file and what runs. */
+export interface SiteChange {
+  type: "SiteChange";
+  subject: string;
+  what: string;
+  detail: string;
+  state: string;
+}
+export type SiteChangeParams = Params<SiteChange, "subject" | "what" | "detail" | "state">;
+
+/** What came of a reload, or would. Empty when the file says what runs already. */
+export interface Reloaded {
+  type: "Reloaded";
+  changes: SiteChange[];
+  warnings: string[];
+}
+export type ReloadedParams = Params<Reloaded, "changes">;
+
 /** A command was carried out, or is on its way; `detail` says which. */
 export interface Done {
   type: "Done";
