@@ -48,6 +48,7 @@ class SimOsdpReader:
         self._outbox: list[bytes] = []
         self._device: Peripheral | None = None
         self._local = [0, 0]  # tamper, power
+        self._unsaid = False
         self.power(True)
 
     # --- what people and things do to it ------------------------------------------------------------------------------
@@ -71,7 +72,7 @@ class SimOsdpReader:
             self._device = peripheral(reader_info(self.address, self, key=self._key), offered)
             self._device.set_command_callback(self._carry_out)
             if any(self._local):
-                self._submit(event=found.EVENT_STATUS, type=found.STATUS_REPORT_LOCAL, report=bytes(self._local))
+                self._tell_local()
 
     def rekey(self, key: bytes | None) -> None:
         """Another key, as after an exchange of the reader."""
@@ -131,6 +132,9 @@ class SimOsdpReader:
 
     def _status(self, which: int, on: bool) -> bool:
         self._local[which] = int(on)
+        return self._tell_local()
+
+    def _tell_local(self) -> bool:
         found = library()
         return self._submit(event=found.EVENT_STATUS, type=found.STATUS_REPORT_LOCAL, report=bytes(self._local))
 
@@ -141,6 +145,8 @@ class SimOsdpReader:
         said = dict(command)
         command.clear()
         status = -1 if said["command"] in self._unknown else 0
+        if said["command"] == library().CMD_STATUS and any(self._local):
+            self._unsaid = True  # the library answers that all is well, whatever we say; the truth follows
         if not status:
             self.commands = [*self.commands[-COMMANDS_KEPT + 1 :], said]
         return (status, None)  # made anew, not a constant: the library takes a reference of None that it was not given
@@ -171,6 +177,9 @@ class SimOsdpReader:
             return []
         for _ in range(TURNS):
             self._device.refresh()
+        if self._unsaid:
+            self._unsaid = False
+            self._tell_local()
         said, self._outbox = self._outbox, []
         if not self.connected or self.silent:
             return []

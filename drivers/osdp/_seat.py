@@ -100,6 +100,7 @@ class Seat:
         self.unanswered_since_s = 0.0
         self.probed_s = 0.0
         self.heard_s: float | None = None
+        self.tried = False  # at least once since it was made
         self.confirmed = False  # online, and a question since then was answered with something else than no
         self.authentication = ""  # why the reader and we do not trust each other; empty when we do
         self.refused: set[int] = set()  # commands that this reader does not know
@@ -172,7 +173,7 @@ class Seat:
 
     def probe(self) -> None:
         """From here on it may be asked once."""
-        self.phase = Phase.PROBED
+        self.phase, self.tried = Phase.PROBED, True
         self.probed_s = self.now_s
         self.asked, self._said, self.question, self.answer, self.unanswered = None, None, b"", b"", 0
 

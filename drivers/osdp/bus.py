@@ -54,6 +54,11 @@ FLOOD_PAUSE_S = 0.02
 _INPUTS = {0: InputState.INACTIVE, 1: InputState.ACTIVE}
 
 
+def _turn(reader: OsdpReader) -> tuple[bool, float]:
+    """Who is tried first: who was there a moment ago; known-dead ones last."""
+    return (reader.meter.availability is not Availability.AVAILABLE, reader.seat.next_try_s)
+
+
 class OsdpReader:
     """One reader at a bus: a `drivers.base.Signalling`. Made by `OsdpBus.reader`."""
 
@@ -124,8 +129,6 @@ class OsdpReader:
             self._ups += 1
             self.meter.reconnects = self._ups - 1
             self._tell(DeviceUp())
-        if self.standing is not None and self.wish is None:
-            self.wish = (trio.current_time(), self.standing)  # it may have been off meanwhile
 
     def down(self, reason: str, availability: Availability = Availability.UNAVAILABLE) -> None:
         self.meter.error(reason)
@@ -155,8 +158,11 @@ class OsdpReader:
                 for contact, said in enumerate(report, 1):
                     self._input(f"input-{contact}", said)
 
-    def identified(self, said: dict[str, int]) -> None:
-        """Who the reader says it is."""
+    def began(self, said: dict[str, int]) -> None:
+        """A dialogue stands, with a reader that says who it is; it may have been off, and have forgotten its light."""
+        self.asked_status, self.shines = False, False
+        if self.standing is not None and self.wish is None:
+            self.wish = (trio.current_time(), self.standing)
         firmware = said["firmware_version"]
         version = f"{firmware >> 16 & 0xFF}.{firmware >> 8 & 0xFF}.{firmware & 0xFF}"
         identity = (
@@ -363,8 +369,7 @@ class OsdpBus:
             if event["arg0"] and reader.seat.phase is Phase.SETTLING:
                 reader.seat.online()
                 reader.online_s = now_s
-                reader.asked_status = False
-                reader.identified(self._panel.get_pd_id(self._running.index(reader)))
+                reader.began(self._panel.get_pd_id(self._running.index(reader)))
             elif not event["arg0"]:
                 reader.seat.offline()
                 reader.online_s = None
@@ -387,9 +392,9 @@ class OsdpBus:
                 self._next_probe_s = now_s + PROBE_GAP_S
         if now_s < self._next_probe_s or any(each.seat.phase in (Phase.KICKED, Phase.PROBED) for each in self._running):
             return
-        due = [each.seat for each in self._running if each.seat.phase is Phase.OUT and each.seat.next_try_s <= now_s]
+        due = [each for each in self._running if each.seat.phase is Phase.OUT and each.seat.next_try_s <= now_s]
         if due:
-            min(due, key=lambda seat: seat.next_try_s).kick()
+            min(due, key=_turn).seat.kick()
 
     def _signal(self) -> None:
         assert self._panel is not None
@@ -443,7 +448,9 @@ class OsdpBus:
         elif seat.phase is Phase.FAILED or seat.silent:
             if reader.lost_s is None or now_s - reader.lost_s > SILENT_AFTER_S or seat.silent:
                 reader.down("no answer")
-        elif reader.meter.availability in (Availability.AVAILABLE, Availability.UNKNOWN):
+        elif reader.meter.availability is Availability.AVAILABLE or (
+            reader.meter.availability is Availability.UNKNOWN and seat.tried
+        ):
             reader.lost_s = now_s if reader.lost_s is None else reader.lost_s
             if now_s - reader.lost_s > SILENT_AFTER_S:
                 reader.down(seat.reason)
@@ -456,6 +463,8 @@ class OsdpBus:
                 reader.meter.sent(len(seat.question))
                 questions += seat.question
                 seat.question = b""
+        if questions:
+            self._framer.reset()  # whoever has not finished by now never will
         return questions
 
     def _tell(self) -> None:
