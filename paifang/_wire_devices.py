@@ -17,7 +17,7 @@ from core import Address, Child
 from drivers.base import Driver, DriverStatistics, Gate, Printer
 from drivers.slot import GateSlot, PrinterSlot, Slot
 from paifang._device_specs import GATE, PRINTER, READER, DeviceSpec, device_specs
-from paifang._wires import Wires
+from paifang._wires import Wires, patterns
 from paifang.setups import lane_config
 from paifang.site import SiteFile
 from protocols.console import DeviceView
@@ -91,10 +91,10 @@ class Devices:
             children += [self.child(spec) for spec in self.specs.values() if spec.lane == lane.id]
         return children + [self.child(spec) for spec in self.specs.values() if not spec.lane]
 
-    def child(self, spec: DeviceSpec) -> Child:
+    def child(self, spec: DeviceSpec, driver: Driver | Printer | None = None) -> Child:
         """The actor of one device, with a driver in its slot."""
         address = self._addresses.get(spec.name) or self._new_address(spec)
-        driver = spec.make(self._wires)
+        driver = driver or spec.make(self._wires)
         slot: AnySlot
         run: Callable[[Address], Any]
         if spec.kind == GATE:
@@ -124,6 +124,10 @@ class Devices:
 
     # --- changes while the server runs ------------------------------------------------------------------------
 
+    def patterns(self, site: SiteFile) -> None:
+        """The site's patterns of light and sound, for readers that are made from here on. Raises ValueError."""
+        self._wires.patterns = patterns(site.feedback)
+
     def new_driver(self, spec: DeviceSpec) -> Driver | Printer:
         """The driver of a changed description, made before anything is taken away. Raises ValueError, DeviceError."""
         return spec.make(self._wires)
@@ -132,12 +136,6 @@ class Devices:
         """Put another driver into a device's slot; its actor and its address stay."""
         self.specs[spec.name] = spec
         self.slots[spec.name].replace(cast(Any, driver))
-
-    def add(self, spec: DeviceSpec) -> Child:
-        """The child to start for a new device."""
-        child = self.child(spec)
-        self.specs[spec.name] = spec
-        return child
 
     def forget(self, name: str) -> None:
         """A device is gone: from figures, from the page, from those who would tell it something."""

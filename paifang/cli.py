@@ -54,7 +54,7 @@ def serve(site: Path, data: Path, demo_users: bool, log_level: str) -> None:
 
     configure_logs(log_level)
     sitefile = load_site(site)
-    carry_out(run_server, sitefile, data, demo_users=demo_users, say=say_line)
+    carry_out(run_server, sitefile, data, path=site.resolve(), demo_users=demo_users, say=say_line)
 
 
 @main.command()

@@ -20,12 +20,13 @@ import structlog
 import trio
 
 from actors.evacuation.latch import LatchError, prepare_latch
-from core import Stop
+from core import MailboxFull, Stop
 from paifang.keys import KeyRing
 from paifang.lag import measure_lag
 from paifang.site import SiteFile
 from paifang.users import add_user, load_users
 from paifang.wiring import BuiltSite, build
+from protocols.console import ReloadSite
 from storage.connection import Dsn, parse_url
 from storage.embedded import Embedded, EmbeddedError
 
@@ -46,16 +47,22 @@ Say = Callable[[str], None]
 log = structlog.get_logger(__name__)
 
 
-async def serve(site: SiteFile, data: Path, *, demo_users: bool = False, say: Say = print) -> None:
-    """Run until SIGTERM or SIGINT. Raises BadUrl, KeysError or UsersError before anything runs."""
+async def serve(
+    site: SiteFile, data: Path, *, path: Path | None = None, demo_users: bool = False, say: Say = print
+) -> None:
+    """Run until SIGTERM or SIGINT. Raises BadUrl, KeysError or UsersError before anything runs.
+
+    `path` is the site file, to be read again at SIGHUP and when the console asks for it.
+    """
     started = trio.current_time()
     with contextlib.suppress(OSError):  # gates go before whatever else runs here; only root may say so
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     keys = prepare(data, demo_users=demo_users, say=say)
     database = _Database(site, data, say)
-    built = build(site, data, database.dsn, keys)
+    built = build(site, data, database.dsn, keys, path)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, built, nursery.cancel_scope)
+        nursery.start_soon(_reload_on_signal, built)
         nursery.start_soon(database.keep)
         nursery.start_soon(_announce, built, site, data, started, say)
         await built.root.run(built.root.address)
@@ -141,6 +148,19 @@ async def _stop_on_signal(built: BuiltSite, scope: trio.CancelScope) -> None:
             built.stopping = True
             log.info("stopping", signal=signal.Signals(number).name)
             built.root.address.tell(Stop(), system=True)
+
+
+async def _reload_on_signal(built: BuiltSite) -> None:
+    """SIGHUP: read the site file again. What came of it stands in the log and on the console."""
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            if built.reloader is None:
+                log.warning("site.reload.refused", reason="the server was not started from a site file")
+                continue
+            try:
+                built.reloader.tell(ReloadSite(by="SIGHUP"))
+            except MailboxFull:
+                log.warning("site.reload.refused", reason="too many reloads at once")
 
 
 def configure_logs(level: str = "info") -> None:

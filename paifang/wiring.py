@@ -15,6 +15,7 @@ import trio
 
 from actors.accounts import (
     CALIBRATE,
+    CONFIGURE,
     EVACUATE,
     INSPECT,
     LANE_MODE,
@@ -45,6 +46,7 @@ from drivers.nng import SafetyServer, WorkServer
 from paifang._wire_devices import Devices
 from paifang.faces import matcher
 from paifang.keys import KeyRing
+from paifang.reload import Reloader
 from paifang.setups import product_setups, site_setup, ticket_renderer, ticket_signer, zone_marks
 from paifang.site import SiteFile
 from paifang.users import load_users
@@ -58,6 +60,7 @@ from protocols.console import (
     ManualOpen,
     PauseBatch,
     RearmLane,
+    ReloadSite,
     RestoreRequest,
     Sell,
     SetMode,
@@ -91,8 +94,16 @@ log = structlog.get_logger(__name__)
 class BuiltSite:
     """The tree, not yet running, with what the process around it needs to know."""
 
-    def __init__(self, root: Supervisor, console: Console, lanes: Mapping[str, Address], web: Address) -> None:
+    def __init__(
+        self,
+        root: Supervisor,
+        console: Console,
+        lanes: Mapping[str, Address],
+        web: Address,
+        reloader: Address | None,
+    ) -> None:
         self.root = root
+        self.reloader = reloader
         self.console = console
         self.lanes = lanes
         self._web = web
@@ -108,17 +119,22 @@ class BuiltSite:
             await trio.sleep(CONSOLE_LOOK_S)
 
 
-def build(site: SiteFile, data: Path, dsn: Callable[[], Dsn], keys: KeyRing) -> BuiltSite:
-    """Everything of a site, wired. `dsn` is asked at each connection."""
-    builder = _Builder(site, data, dsn, keys)
+def build(
+    site: SiteFile, data: Path, dsn: Callable[[], Dsn], keys: KeyRing, path: Path | None = None
+) -> BuiltSite:
+    """Everything of a site, wired. `dsn` is asked at each connection; `path` is the file to read at a reload."""
+    builder = _Builder(site, data, dsn, keys, path)
     return builder.build()
 
 
 class _Builder:
     """Holds the addresses while the actors that need them are made."""
 
-    def __init__(self, site: SiteFile, data: Path, dsn: Callable[[], Dsn], keys: KeyRing) -> None:
+    def __init__(
+        self, site: SiteFile, data: Path, dsn: Callable[[], Dsn], keys: KeyRing, path: Path | None
+    ) -> None:
         self.site = site
+        self.path = path
         self.data = data
         self.dsn = dsn
         self.keys = keys
@@ -133,6 +149,7 @@ class _Builder:
         self.desk = self.address("desk", 128)
         self.zones = self.address("zones", 32)
         self.explainer = self.address("explainer", 32)
+        self.reloader = self.address("reload", 8)
         self.health = self.address("health", 64)
         self.evacuation = self.address("evacuation", 1024)
         self.link = self.address("link", 512)
@@ -165,7 +182,8 @@ class _Builder:
             business=[*self._business(console), Child(self.watch, self._watch(console).run)],
         )
         self.root = supervise(tree, dead_letters=self.dead_letters, hook=_log_notice)
-        return BuiltSite(self.root, console, self.lanes, self.web)
+        reloader = None if self.path is None else self.reloader
+        return BuiltSite(self.root, console, self.lanes, self.web, reloader)
 
     # --- safety -----------------------------------------------------------------------------------------------
 
@@ -275,7 +293,19 @@ class _Builder:
             Child(self.desk, desk.run),
             Child(self.zones, zones.run),
             Child(self.explainer, explainer.run),
+            *([] if self.path is None else [Child(self.reloader, self._reload(self.path).run)]),
         ]
+
+    def _reload(self, path: Path) -> Reloader:
+        return Reloader(
+            path=path,
+            started=self.site,
+            devices=self.devices,
+            supervisor=lambda: self._root().below("devices"),
+            lanes=self.lanes,
+            ledger=self.ledger,
+            hub=self.hub,
+        )
 
     def _sales(self) -> Sales:
         return Sales(
@@ -323,6 +353,8 @@ class _Builder:
             ("site.inspect", GetTree, self.desk, INSPECT, 3.0),
             ("site.explain", ExplainScan, self.explainer, INSPECT, 5.0),
         ]
+        if self.path is not None:
+            table.append(("site.reload", ReloadSite, self.reloader, CONFIGURE, 30.0))
         trigger = Route(
             method="evacuation.trigger",
             params=Trigger,
@@ -339,9 +371,12 @@ class _Builder:
             ),
         ]
 
-    def _inspect(self) -> Inspection:
+    def _root(self) -> Supervisor:
         assert self.root is not None
-        return inspect_tree(self.root)
+        return self.root
+
+    def _inspect(self) -> Inspection:
+        return inspect_tree(self._root())
 
     def _metrics(self) -> bytes:
         assert self.watcher is not None
