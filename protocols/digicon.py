@@ -23,6 +23,7 @@ START = 0x02
 COMMANDS_MAX = 2
 FRAME_BYTES_MIN = 5
 FRAME_BYTES_MAX = 4 + COMMANDS_MAX
+PROBE = 0x3F  # listed nowhere
 
 
 class Code(IntEnum):
@@ -68,6 +69,12 @@ def encode(code: Code, direction: Code | None = None) -> bytes:
     return head + bytes((xor(head),))
 
 
+def encode_probe() -> bytes:
+    """A well-formed frame with a command that the language does not list: a board that lives answers `NAK`."""
+    head = bytes((START, 2, 0, PROBE))
+    return head + bytes((xor(head),))
+
+
 def decode(data: bytes) -> Frame:
     """Exactly one frame. Raises BoardError for any other bytes."""
     if not FRAME_BYTES_MIN <= len(data) <= FRAME_BYTES_MAX or data[0] != START:
@@ -87,10 +94,11 @@ def decode(data: bytes) -> Frame:
 
 def framer() -> Resync[Frame]:
     """Cuts a stream into frames."""
-    return Resync(_cut, stretch=FRAME_BYTES_MIN, longest=FRAME_BYTES_MAX)
+    return Resync(cut, stretch=FRAME_BYTES_MIN, longest=FRAME_BYTES_MAX)
 
 
-def _cut(data: bytes) -> tuple[Frame, int] | None:
+def cut(data: bytes) -> tuple[Frame, int] | None:
+    """The frame that begins here; see `Resync`."""
     size = data[1] if len(data) > 1 else 2
     if data[0] != START or not 2 <= size <= COMMANDS_MAX + 1 or (len(data) > 2 and data[2] != 0):
         raise BoardError("no frame begins here")

@@ -23,12 +23,14 @@ from protocols.board4 import (
     Frame,
     State,
     decode_command,
+    decode_lock,
     encode_status,
     status,
 )
 from protocols.errors import BoardError
 from protocols.messages import Direction
 from sim.barrier import DEFAULT_TIMING, Hold, Person, SimBarrier, Timing
+from sim.bus import Port
 from sim.line import SimLine
 from sim.truth import Truth
 
@@ -43,7 +45,10 @@ _ALARM_STATES = {
 
 
 class SimBoard:
-    """The board of one lane. `run` serves it until cancelled; `barrier` is what visitors walk through."""
+    """The board of one lane. `run` serves it until cancelled; `barrier` is what visitors walk through.
+
+    With a `port` it is one of several on a `sim.bus.SimBus`, and `path` is that of the bus.
+    """
 
     def __init__(
         self,
@@ -56,11 +61,12 @@ class SimBoard:
         rng: random.Random | None = None,
         lost_replies: float = 0.0,
         counters_file: Path | None = None,
+        port: Port | None = None,
     ) -> None:
         self.lane = lane
         self.device = f"{lane}-board"
         self.barrier = SimBarrier(self, timing=timing)
-        self.line = SimLine(path)
+        self.line = SimLine(path) if port is None else port
         self.lost_replies = lost_replies  # share of statuses that do not arrive
         self.entries = 0
         self.exits = 0
@@ -68,6 +74,7 @@ class SimBoard:
         self._truth = truth
         self._address = address
         self._rng = rng or random.Random(0)
+        self.locked = False
         self._held: set[Direction] = set()
         self._counters_file = counters_file
         self._load_counters()
@@ -153,7 +160,8 @@ class SimBoard:
         try:
             command = decode_command(frame)
         except BoardError:
-            return  # a real board keeps silent too
+            self._hear_lock(frame)
+            return
         if command.action is not None and self.barrier.powered:
             self._obey(command.action, command.pax)
             self.commands = [*self.commands[-99:], command]
@@ -161,10 +169,22 @@ class SimBoard:
             return
         self.line.send(encode_status(status(self._address, self.state(), self.entries, self.exits)))
 
+    def _hear_lock(self, frame: Frame) -> None:
+        try:
+            self.locked = decode_lock(frame)
+        except BoardError:
+            return  # a real board keeps silent too
+        if self.locked:
+            self.barrier.close(Direction.ENTRY)
+            self.barrier.close(Direction.EXIT)
+        if frame.destination != BROADCAST:
+            self.line.send(encode_status(status(self._address, self.state(), self.entries, self.exits)))
+
     def _obey(self, action: Action, pax: int) -> None:
         direction = Direction.ENTRY if action < Action.EXIT_OPEN else Direction.EXIT
         if action in (Action.ENTER_OPEN, Action.EXIT_OPEN):
-            self.barrier.open(direction, pax)
+            if not self.locked:
+                self.barrier.open(direction, pax)
         elif action in (Action.ENTER_HOLD, Action.EXIT_HOLD):
             if not self._held:
                 self._truth.release(self.lane, self.device, incident=None)

@@ -153,6 +153,9 @@ class Dialect(Protocol):
     def order(self) -> Order | None:
         """An order that the language needs on the way to fulfil another: the next person of a group."""
 
+    def passed(self, direction: Direction, now: float) -> Reading | None:
+        """Another device saw somebody pass; None for a board that counts by itself."""
+
     def missed(self, now: float) -> None:
         """What was asked was not answered."""
 

@@ -215,9 +215,9 @@ class Unit:
 
     def count_one(self, direction: Direction) -> None:
         """Another device saw somebody pass here."""
-        if self._last is not None:
-            counted = msgspec.structs.replace(self._last, passed=direction, alarm=None, counts=None)
-            self._observe(counted, trio.current_time())
+        now = trio.current_time()
+        if self._last is not None and (reading := self.dialect.passed(direction, now)) is not None:
+            self._observe(reading, now)
 
     # --- what is reported ---------------------------------------------------------------------------------------
 

@@ -227,6 +227,8 @@ class Wishes:
             elif (more := self._count(direction)) > count:
                 self.followed = True
                 self._ended = (direction, ended_at, more)
+        if not self._style.closes_itself:
+            self._end_leftover(reading, now)
 
     def _observe_turn(self, turn: _Open, reading: Reading, now: float) -> None:
         if turn.sent_at is None:
@@ -252,9 +254,17 @@ class Wishes:
             self._residual[turn.direction] = turn.closed_proofs < CLOSED_PROOFS
             self.refused = "open sent, and never seen executed"
             self._open = None
+            if not self._style.closes_itself:
+                self._end((turn.direction,), now)
         elif not self._style.closes_itself and now >= turn.sent_at + TURN_MAX_S:
             self._open = None
             self._end((turn.direction,), now)
+
+    def _end_leftover(self, reading: Reading, now: float) -> None:
+        """A turn of nobody's, on a board that would keep it for ever: from before a silence or a restart."""
+        idle = self._open is None and self._closing is None and not self._released
+        if idle and self._standing is Standing.NORMAL and reading.posture is Posture.OPEN:
+            self._end(BOTH if reading.facing is None else (reading.facing,), now)
 
     def _observe_closing(self, reading: Reading) -> None:
         closing = self._closing

@@ -28,6 +28,7 @@ from protocols.board4 import (
 )
 from protocols.messages import Direction
 
+UDP_PORT = 1004
 ANSWER_S = 0.065  # the board's turn-round, a USB adapter's 16 ms, and as much again
 POLL_S = 0.1
 
@@ -87,6 +88,9 @@ class Board4Dialect:
         return None
 
     def order(self) -> Order | None:
+        return None
+
+    def passed(self, direction: Direction, now: float) -> Reading | None:
         return None
 
     def missed(self, now: float) -> None:

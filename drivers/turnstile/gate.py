@@ -25,6 +25,7 @@ class TurnstileGate:
         self, bus: Bus, model: Model, dialect: Dialect, count: Tally | OwnCount, where: str, poll_s: float
     ) -> None:
         self.model = model
+        self.dialect = dialect
         self._bus = bus
         self._unit = Unit(
             where,

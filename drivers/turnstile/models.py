@@ -13,8 +13,6 @@ import msgspec
 from drivers.base import AlarmKind, GateCapabilities
 from drivers.turnstile._speech import Standing
 
-BOARD4_PORT = 1004  # UDP
-TPW_PORT = 8000  # UDP; the manual names none, the board's own page shows it
 DIGICON_PAX_MAX = 255  # the board releases one by one, so this bound is ours
 MACHPOWER_PAX_MAX = 1  # nothing says when one has passed and the next may be let in; more with a passage sensor
 
