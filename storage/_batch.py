@@ -8,18 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import time
+from datetime import date, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import asyncpg
 import structlog
 
-from protocols.clock import business_day_start
+from protocols.clock import business_day, business_day_start
 from protocols.messages import Base, Ended, Passed
 from storage._books import Books
 from storage._gate import GATE_OPS, Sweep, load_books, write_books
 from storage._issue import Shop
+from storage._occupancy import calibrate, close_day, stop
+from storage._office import Office, carry_out
+from storage._office_books import OFFICE_QUESTIONS, answer_office
+from storage._office_handlers import HANDLERS
+from storage._office_ops import OfficeOp
 from storage._questions import QUESTIONS, answer
 from storage._records import EMPTY_CHAIN, AuditHead, Records
 from storage._rows import Rows
@@ -36,6 +41,7 @@ from storage.interfaces import (
     PrintJobState,
     RefusedScan,
     SaleOp,
+    StopZone,
     ZoneCount,
 )
 from storage.queries import load
@@ -45,7 +51,10 @@ FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClien
 # What PostgreSQL says about an operation that is wrong and stays wrong.
 POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 UNANSWERED = (RefusedScan, OpenCase, PrintJobState, AuditEntry, IncidentNote)
-KNOWN = (*GATE_OPS, *SALES_OPS, *QUESTIONS, OpenCase, AuditEntry, IncidentNote, Sweep)
+KNOWN: tuple[type[Base], ...] = (
+    *GATE_OPS, *SALES_OPS, *QUESTIONS, *HANDLERS, *OFFICE_QUESTIONS,
+    OpenCase, AuditEntry, IncidentNote, Sweep,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +72,8 @@ class Site:
     new_id: Callable[[], int]
     ledger_seq: int = 0
     audit: AuditHead = EMPTY_CHAIN
+    night_close: bool = True
+    closed: date = date.min  # the last business day whose counts were written off
 
     def next_seq(self) -> int:
         """Gaps are harmless: a batch that is rolled back leaves one."""
@@ -80,6 +91,7 @@ class Attempt:
     xid: str = ""
     committing: bool = False
     audit: AuditHead = EMPTY_CHAIN
+    closed: date = date.min
     one_by_one: bool = False
 
 
@@ -89,7 +101,7 @@ async def transact(connection: asyncpg.Connection, site: Site, attempt: Attempt)
     Raises whatever asyncpg raises when the database fails, never for what is wrong with an operation.
     """
     await connection.execute("begin")
-    attempt.audit = site.audit
+    attempt.audit, attempt.closed = site.audit, site.closed
     try:
         attempt.answers = await _book(connection, site, attempt, attempt.ops)
         await _commit(connection, attempt)
@@ -100,7 +112,7 @@ async def transact(connection: asyncpg.Connection, site: Site, attempt: Attempt)
         attempt.committing = False
         await connection.execute("rollback")
         await _one_by_one(connection, site, attempt)
-    site.audit = attempt.audit
+    site.audit, site.closed = attempt.audit, attempt.closed
 
 
 async def _one_by_one(connection: asyncpg.Connection, site: Site, attempt: Attempt) -> None:
@@ -108,9 +120,9 @@ async def _one_by_one(connection: asyncpg.Connection, site: Site, attempt: Attem
     attempt.one_by_one = True
     attempt.answers, attempt.zones = [], []
     await connection.execute("begin")
-    attempt.audit = site.audit
+    attempt.audit, attempt.closed = site.audit, site.closed
     for op in attempt.ops:
-        before = attempt.audit
+        before = attempt.audit, attempt.closed
         await connection.execute("savepoint one")
         try:
             answers = await _book(connection, site, attempt, [op])
@@ -120,7 +132,7 @@ async def _one_by_one(connection: asyncpg.Connection, site: Site, attempt: Attem
             if not _is_poison(exc):
                 raise
             await connection.execute("rollback to one")
-            attempt.audit = before
+            attempt.audit, attempt.closed = before
             refused = LedgerRefused(_reason(exc))
             refused.__cause__ = exc
             answers = [refused]
@@ -153,6 +165,7 @@ async def _book(connection: asyncpg.Connection, site: Site, attempt: Attempt, op
     gate_ops = [op for op in ops if isinstance(op, (*GATE_OPS, Sweep))]
     if gate_ops:
         attempt.xid = await load_books(connection, site.site, books, gate_ops) or attempt.xid
+        _begin_day(site, attempt, books)
     if any(isinstance(op, SALES_OPS) for op in ops):
         await sales.load(connection, ops)
     answers = [_apply(op, books, sales, records) for op in ops]
@@ -160,6 +173,8 @@ async def _book(connection: asyncpg.Connection, site: Site, attempt: Attempt, op
     if zones:
         attempt.zones = zones
     await sales.write(connection)
+    if any(isinstance(op, (OfficeOp, *OFFICE_QUESTIONS)) for op in ops):
+        await _office(connection, site, attempt, ops, answers, records)
     await records.write(connection)
     attempt.audit = records.audit
     for place, op in enumerate(ops):
@@ -167,6 +182,54 @@ async def _book(connection: asyncpg.Connection, site: Site, attempt: Attempt, op
             day_start = business_day_start(now, site.timezone, site.day_start)
             answers[place] = await answer(connection, site.site, op, day_start, site.shop.versions)
     return answers
+
+
+def close_is_due(site: Site) -> bool:
+    """Has a business day ended that is not closed?"""
+    yesterday = business_day(site.clock(), site.timezone, site.day_start) - timedelta(days=1)
+    return site.night_close and site.closed < yesterday
+
+
+def _begin_day(site: Site, attempt: Attempt, books: Books) -> None:
+    """Let the books know what day it is; the first batch of a business day closes the one before."""
+    today = business_day(books.now, site.timezone, site.day_start)
+    books.today = today.isoformat()
+    yesterday = today - timedelta(days=1)
+    if site.night_close and attempt.closed < yesterday:
+        close_day(books, yesterday.isoformat())
+        attempt.closed = yesterday
+    if attempt.closed >= yesterday:
+        books.closed_before = business_day_start(books.now, site.timezone, site.day_start)
+
+
+async def _office(
+    connection: asyncpg.Connection,
+    site: Site,
+    attempt: Attempt,
+    ops: Sequence[Base],
+    answers: list[Any],
+    records: Records,
+) -> None:
+    """People's commands, one after the other, to what gates and windows have left; then the office's questions."""
+    now = site.clock()
+    office = Office(connection, site.site, site.shop, now, records, site.new_id)
+    for place, op in enumerate(ops):
+        if isinstance(op, OfficeOp):
+            answers[place] = await carry_out(office, op, HANDLERS[type(op)])
+    if office.corrections:  # of a zone's count: booked as everybody else's
+        rows = Rows(site.site, load("gate"))
+        books = Books(rows, records, site.decide, now, site.new_id, site.next_seq, site.shop.versions)
+        attempt.xid = await load_books(connection, site.site, books, office.corrections) or attempt.xid
+        _begin_day(site, attempt, books)
+        for correction in office.corrections:
+            calibrate(books, correction)
+        attempt.zones = await write_books(connection, site.site, books) or attempt.zones
+    for place, op in enumerate(ops):
+        if isinstance(op, OFFICE_QUESTIONS):
+            try:
+                answers[place] = await answer_office(office, op)
+            except LedgerRefused as exc:
+                answers[place] = exc
 
 
 def _apply(op: Base, books: Books, sales: Sales, records: Records) -> Any:
@@ -180,7 +243,9 @@ def _apply(op: Base, books: Books, sales: Sales, records: Records) -> Any:
             case Ended():
                 return books.ended(op)
             case Calibrate():
-                return books.calibrate(op)
+                return calibrate(books, op)
+            case StopZone():
+                return stop(books, op)
             case CounterBaseline():
                 return books.baseline(op)
             case RefusedScan():

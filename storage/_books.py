@@ -12,6 +12,7 @@ from collections.abc import Callable
 from protocols.messages import (
     Booked,
     Denied,
+    Direction,
     Ended,
     Granted,
     GrantState,
@@ -19,12 +20,12 @@ from protocols.messages import (
     Passed,
     Settled,
 )
+from protocols.rights import STAFF_CLASSES
 from storage._facts import Grant, Presented, Right, Ticket, Versions
 from storage._records import Records
 from storage._rows import Rows
 from storage._zones import Zone
 from storage.interfaces import (
-    Calibrate,
     CounterBaseline,
     DecideRule,
     GrantOp,
@@ -34,11 +35,13 @@ from storage.interfaces import (
     RefusedScan,
     RightFacts,
     ScanFacts,
-    ZoneCount,
 )
 
 UNRESOLVED_GRACE_S = 2.0  # a healthy lane ends its grant at ttl; its word needs a moment to arrive
 OUTSIDE = "outside"
+CLOCK = "paifang"  # who corrects by itself
+LATE_UPLOAD = "late_upload"
+LATE_MOST_S = 7 * 86400.0  # a passage that says to be older than this has a wrong clock, and counts now
 SHRUNK_TO_NOTHING = "capacity_hold"
 RIGHTS_KINDS = (PassageKind.GRANTED, PassageKind.LATE)
 CASE_KINDS = {  # passages without a grant that people must look at
@@ -68,7 +71,7 @@ class Books:
         self.now = now
         self._decide = decide
         self.new_id = new_id
-        self._next_seq = next_seq
+        self.next_seq = next_seq
         self._versions = versions
         self.zones: dict[str, Zone] = {}
         self.rights: dict[int, Right] = {}
@@ -81,6 +84,9 @@ class Books:
         self.passages: dict[Identity, str] = {}
         self.abandoned: set[tuple[str, str]] = set()
         self.unresolved: list[int] = []
+        self.calibrated: set[str] = set()  # keys of corrections that are booked
+        self.today = ""  # the business day, YYYY-MM-DD
+        self.closed_before = 0.0  # what happened before this belongs to a day that is closed
 
     def add_grant(self, grant: Grant) -> None:
         self.grants[grant.grant] = grant
@@ -105,8 +111,8 @@ class Books:
             return known.answer(op.nonce, self.now)
         if (op.lane, op.nonce) in self.abandoned:
             return _cancelled(op.nonce)
-        zone = self._zone(op.to_zone)
-        self._zone(op.from_zone)
+        zone = self.zone(op.to_zone)
+        self.zone(op.from_zone)
         presented = self.credentials.get((op.kind, op.credential_hash), [])
         rights = [right for each in presented for right in self.by_ticket.get(each.ticket, [])]
         states = {each.ticket: each.state for each in presented}
@@ -118,13 +124,14 @@ class Books:
             max_pax=op.max_pax,
             face_ok=op.face_ok,
         )
+        zone.begin_day(self.today)
         zone.settle(self.now)
         counts = zone.facts(self.now)
         verdict = self._decide([self._facts(right, states[right.ticket]) for right in rights], counts, facts)
         if isinstance(verdict, Refusal):
             return self._deny(op, verdict)
         right = self.rights[verdict.entitlement]
-        available, room = right.available(), zone.room()
+        available, room = right.available(), zone.room(staff=verdict.product_class in STAFF_CLASSES)
         pax = verdict.pax if room is None else min(verdict.pax, room)
         if pax < 1:
             return self._deny(op, Refusal(code=SHRUNK_TO_NOTHING))
@@ -157,7 +164,7 @@ class Books:
         self.rows.add(
             "insert_grants",
             grant.grant,
-            self._next_seq(),
+            self.next_seq(),
             op.lane,
             op.device,
             op.nonce,
@@ -187,13 +194,13 @@ class Books:
         booked = self.passages.get(identity)
         if booked is not None:
             return _booked(op, PassageKind(booked), repeated=True)
-        from_zone, to_zone = self._zone(op.from_zone), self._zone(op.to_zone)
+        from_zone, to_zone = self.zone(op.from_zone), self.zone(op.to_zone)
         kind, grant = self._kind_of(op)
         self.passages[identity] = kind
         self.rows.add(
             "insert_passages",
             *identity,
-            self._next_seq(),
+            self.next_seq(),
             op.lane,
             kind,
             grant.grant if grant else None,
@@ -202,8 +209,7 @@ class Books:
             op.at,
             self.now,
         )
-        from_zone.move(-1)
-        to_zone.move(1)
+        self._move(op, grant, from_zone, to_zone)
         if grant is not None:
             self._use(op, grant, identity)
         elif kind in CASE_KINDS:
@@ -228,11 +234,11 @@ class Books:
         grant.open, grant.why, grant.touched = False, op.why, True
         free = grant.pax - grant.passed
         self.rights[grant.entitlement].hold(-free)
-        self._zone(grant.to_zone).hold(-free)
+        self.zone(grant.to_zone).hold(-free)
         self.rows.add(
             "insert_ends",
             grant.grant,
-            self._next_seq(),
+            self.next_seq(),
             op.lane,
             grant.passed,
             max(0, op.passed),
@@ -247,18 +253,20 @@ class Books:
             self.records.resolve(f"unresolved:{grant.grant}")
         return Settled(grant=grant.grant, nonce=grant.nonce, passed=grant.passed, repeated=False)
 
-    def calibrate(self, op: Calibrate) -> ZoneCount:
-        zone = self._zone(op.zone)
-        if op.zone == OUTSIDE:
-            raise LedgerRefused("outside is the other half of every calibration, it has none of its own")
-        if not op.reason or not op.user:
-            raise LedgerRefused("a calibration needs a reason and a user")
-        if op.delta:
-            zone.move(op.delta)
-            self._zone(OUTSIDE).move(-op.delta)
-            new = (self.new_id(), self._next_seq(), op.zone, op.delta, op.reason, op.user, self.now)
-            self.rows.add("insert_calibrations", *new)
-        return zone.count()
+    def correct(
+        self, name: str, people: int, staff: int, reason: str, user: str, key: str | None = None
+    ) -> None:
+        """Book a correction of a zone as a pair with `outside`, if there is anything to correct."""
+        if not people and not staff:
+            return
+        if key:
+            self.calibrated.add(key)
+        for zone, sign in ((self.zone(name), 1), (self.zone(OUTSIDE), -1)):
+            zone.move(sign * people)
+            zone.move_staff(sign * staff)
+            zone.settle(self.now)
+        row = (self.new_id(), self.next_seq(), name, people, staff, reason, user, key, self.now)
+        self.rows.add("insert_calibrations", *row)
 
     def refused(self, op: RefusedScan) -> None:
         new = (op.lane, op.device, op.nonce, op.kind, op.credential_hash, op.code, None, op.at, self.now)
@@ -281,11 +289,32 @@ class Books:
         product = self._versions[ticket.product, ticket.version]
         return right.facts(ticket, product, credential_state)
 
-    def _zone(self, name: str) -> Zone:
+    def zone(self, name: str) -> Zone:
         zone = self.zones.get(name)
         if zone is None:
             raise LedgerRefused(f"unknown zone {name!r}")
         return zone
+
+    def _move(self, op: Passed, grant: Grant | None, from_zone: Zone, to_zone: Zone) -> None:
+        """One person goes from one zone to another, and among whom they count."""
+        staff = int(grant is not None and grant.product_class in STAFF_CLASSES)
+        for zone, people in ((from_zone, -1), (to_zone, 1)):
+            zone.begin_day(self.today)
+            zone.move(people)
+            zone.move_staff(people * staff)
+        if self.closed_before - LATE_MOST_S < op.at < self.closed_before:
+            self._take_out(op, from_zone, to_zone, staff)
+        elif grant is not None and not staff and op.direction is Direction.ENTRY:
+            to_zone.enter()
+        from_zone.settle(self.now)
+        to_zone.settle(self.now)
+
+    def _take_out(self, op: Passed, from_zone: Zone, to_zone: Zone, staff: int) -> None:
+        """A passage of a day that is closed arrives late: it is booked, and moves nobody of today."""
+        word = f"{LATE_UPLOAD}:{op.device}:{op.boot}:{op.direction}:{op.seq}"
+        for zone, people in ((from_zone, 1), (to_zone, -1)):
+            if zone.zone != OUTSIDE:
+                self.correct(zone.zone, people, people * staff, LATE_UPLOAD, CLOCK, f"{word}:{zone.zone}")
 
     def _deny(self, op: GrantOp, refusal: Refusal) -> Denied:
         self._log_scan(op, refusal.code, None)
@@ -326,7 +355,7 @@ class Books:
         if grant.open:
             grant.touched = True
             right.hold(-1)
-            self._zone(grant.to_zone).hold(-1)
+            self.zone(grant.to_zone).hold(-1)
         else:
             available = right.available()
             if available is not None and available < 1:

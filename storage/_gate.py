@@ -11,13 +11,14 @@ from protocols.messages import Base, Ended, Passed
 from storage._books import UNRESOLVED_GRACE_S, Books
 from storage._facts import Grant, Presented, Right, Ticket
 from storage._zones import Zone
-from storage.interfaces import Calibrate, CounterBaseline, GrantOp, RefusedScan, ZoneCount
+from storage.interfaces import Calibrate, CounterBaseline, GrantOp, RefusedScan, StopZone, ZoneCount
 from storage.queries import load
 
-GATE_OPS = (GrantOp, Passed, Ended, Calibrate, CounterBaseline, RefusedScan)
+GATE_OPS = (GrantOp, Passed, Ended, Calibrate, StopZone, CounterBaseline, RefusedScan)
 WRITES = ("insert_grants", "insert_holds", "update_holds", "delete_holds", "mark_unresolved", "insert_passages",
           "insert_redemptions", "insert_ends", "update_entitlements", "update_zones", "insert_abandoned",
-          "insert_scans", "insert_calibrations", "insert_baselines")  # fmt: skip
+          "insert_scans", "insert_calibrations", "insert_baselines", "insert_zone_stops",
+          "insert_day_closes")  # fmt: skip
 
 
 class Sweep(Base, frozen=True, kw_only=True):
@@ -52,6 +53,9 @@ async def load_books(connection: asyncpg.Connection, site: str, books: Books, op
         before = books.now - UNRESOLVED_GRACE_S
         for row in await connection.fetch(sql["expired_holds"], site, before):
             books.expire(row["grant_id"], row["lane"], row["ticket"], row["expires_at"])
+    keys = [op.key for op in ops if isinstance(op, Calibrate) and op.key]
+    if keys:
+        books.calibrated.update(row["key"] for row in await connection.fetch(sql["calibrated"], site, keys))
     xid: str = found["xid"]
     return xid
 
@@ -102,9 +106,9 @@ async def write_books(connection: asyncpg.Connection, site: str, books: Books) -
             rows.add("update_entitlements", right.entitlement, right.redeemed_moved, right.held_moved, *used)
     moved = False
     for zone in books.zones.values():
-        if zone.inside_moved or zone.held_moved:
+        if zone.inside_moved or zone.held_moved or zone.staff_moved or zone.changed:
             moved = True
-            rows.add("update_zones", zone.zone, zone.inside_moved, zone.held_moved)
+            rows.add("update_zones", zone.zone, zone.inside_moved, zone.held_moved, zone.staff_moved, *zone.state())
     for number in books.unresolved:
         rows.add("mark_unresolved", number)
     await rows.write(connection, *WRITES)

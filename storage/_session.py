@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import datetime
+from datetime import date, datetime
 from typing import NamedTuple
 
 import asyncpg
@@ -16,9 +16,11 @@ import msgspec
 import structlog
 
 from protocols.rights import decode, encode, zones_of
-from storage._batch import FAILURES, Attempt, Site, transact
+from storage._batch import FAILURES, Attempt, Site, close_is_due, transact
 from storage._issue import Offer
+from storage._payments import overdue_orders
 from storage._records import EMPTY_CHAIN, AuditHead
+from storage._zones import Zone
 from storage.connection import Dsn
 from storage.interfaces import ProductSetup, SiteSetup, ZoneCount, ZoneSetup
 from storage.migrate import migrate
@@ -106,11 +108,9 @@ async def open_session(dsn: Dsn, setup: SiteSetup, site: Site, previous: Backend
         sql = load("setup")
         site.ledger_seq = await connection.fetchval(sql["ledger_seq"], setup.site)
         head = await connection.fetchrow(sql["audit_head"], setup.site)
+        site.closed = await connection.fetchval(sql["last_close"], setup.site) or date.min
         site.audit = AuditHead(head["seq"], head["hash"]) if head else EMPTY_CHAIN
-        zones = [
-            ZoneCount(zone=row["zone"], inside=row["inside"], held=row["held"], limit=row["limit_people"])
-            for row in await connection.fetch(sql["zones"], setup.site)
-        ]
+        zones = [Zone(*row).count() for row in await connection.fetch(load("gate")["zones"], setup.site)]
         me = await connection.fetchrow(sql["me"])
         assert me is not None
         knows = await connection.fetchval(sql["planner_knows"], KNOWN_ROWS)
@@ -139,8 +139,8 @@ async def _write_setup(connection: asyncpg.Connection, setup: SiteSetup, site: S
     await connection.execute(sql["upsert_site"], setup.site, setup.name, setup.timezone, site.day_start)
     outside = ZoneSetup(zone="outside", name="outside", limit=None)
     zones = [outside, *(zone for zone in setup.zones if zone.zone != outside.zone)]
-    columns = ([zone.zone for zone in zones], [zone.name for zone in zones], [zone.limit for zone in zones])
-    await connection.execute(sql["upsert_zones"], setup.site, *columns)
+    columns = zip(*(msgspec.structs.astuple(zone) for zone in zones), strict=True)
+    await connection.execute(sql["upsert_zones"], setup.site, *map(list, columns))
     await _write_products(connection, setup, site)
 
 
@@ -150,13 +150,16 @@ async def _write_products(connection: asyncpg.Connection, setup: SiteSetup, site
     shop = site.shop
     shop.offers.clear()
     shop.versions.clear()
+    shop.since.clear()
     latest: dict[tuple[str, str], int] = {}  # by product and effective date
     newest: dict[str, int] = {}
     for row in await connection.fetch(sql["products"], setup.site):
         fields = dict(row)
         version = fields.pop("version")
+        since = fields.pop("since")
         known = ProductSetup(**(fields | {"rules": decode(fields["rules"])}))
         shop.versions[known.product, version] = known
+        shop.since[known.product, version] = since
         latest[known.product, known.effective_from] = newest[known.product] = version
     for product in setup.products:
         version = latest.get((product.product, product.effective_from), 0)
@@ -168,6 +171,7 @@ async def _write_products(connection: asyncpg.Connection, setup: SiteSetup, site
             zones = zones_of(product.rules)
             await connection.execute(sql["insert_product"], setup.site, product.product, version, *values, zones)
         shop.versions[product.product, version] = product
+        shop.since.setdefault((product.product, version), site.clock())
         shop.offers.setdefault(product.product, []).append(Offer(product, version))
 
 
@@ -195,11 +199,13 @@ async def sweep(connection: asyncpg.Connection, site: Site, attempt: Attempt) ->
     watchdog = asyncio.get_running_loop().call_later(BATCH_TIMEOUT_S, connection.terminate)
     try:
         found = await connection.fetchrow(load("gate")["expired_holds"], site.site, site.clock())
+        overdue = await overdue_orders(connection, site.site, site.clock())
     except FAILURES as exc:
         return exc
     finally:
         watchdog.cancel()
-    return await carry_out(connection, site, attempt) if found else None
+    attempt.ops += overdue
+    return await carry_out(connection, site, attempt) if found or overdue or close_is_due(site) else None
 
 
 async def outcome_of(connection: asyncpg.Connection, xid: str) -> str | None:

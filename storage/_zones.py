@@ -11,9 +11,6 @@ from dataclasses import dataclass
 
 from storage.interfaces import ZoneCount, ZoneFacts
 
-STAFF_CLASSES = frozenset({"staff", "contractor"})
-"""Product classes whose holders are staff: counted apart, and let in when visitors are not."""
-
 
 @dataclass(slots=True)
 class Zone:
@@ -30,10 +27,10 @@ class Zone:
     day_limit: int | None = None
     reentry_when_stopped: bool = True
     staff_counts: bool = False
-    full: bool = False
+    entry_full: bool = False
     sale_full: bool = False
     staff: int = 0
-    day: str = ""
+    day: str | None = None
     entered: int = 0
     entry_stopped_until: float | None = None
     sale_stopped_until: float | None = None
@@ -60,10 +57,12 @@ class Zone:
         staff = 0 if self.staff_counts else max(0, self.staff)
         return max(0, self.inside - staff) + self.held
 
-    def room(self) -> int | None:
-        """Visitors who may still be let in below the limits; None without one. Stops are `facts().stopped`."""
+    def room(self, *, staff: bool = False, reentry: bool = False) -> int | None:
+        """People of this kind who may still be let in below the limits; None without one. Stops are not looked at."""
+        if staff:
+            return None
         room = None if self.limit is None else self.limit - self.people()
-        if self.day_limit is not None:
+        if self.day_limit is not None and not reentry:
             today = self.day_limit - self.entered - self.held
             room = today if room is None else min(room, today)
         return room
@@ -71,7 +70,7 @@ class Zone:
     def settle(self, now: float) -> None:
         """Let the hysteresis follow the count: after every change, and when an ordered mode has ended."""
         one_for_one = _runs(self.one_for_one_until, now)
-        self.full = self._follow(self.full, self.stop_at, self.resume_at, one_for_one)
+        self.entry_full = self._follow(self.entry_full, self.stop_at, self.resume_at, one_for_one)
         self.sale_full = self._follow(self.sale_full, self.sale_stop_at, self.sale_resume_at, False)
 
     def _follow(self, stopped: bool, stop_at: int | None, resume_at: int | None, one_for_one: bool) -> bool:
@@ -92,18 +91,28 @@ class Zone:
         if day != self.day:
             self.day, self.entered, self.changed = day, 0, True
 
-    def enter(self, people: int = 1) -> None:
+    def enter(self) -> None:
         """A visitor's first entry of the day."""
-        self.entered += people
+        self.entered += 1
+        self.changed = True
+
+    def order(self, what: str, until: float | None) -> None:
+        """People stop `entry` or `sale`, or let `one_for_one` in; None: as usual again."""
+        setattr(self, {"entry": "entry_stopped_until", "sale": "sale_stopped_until"}.get(what, f"{what}_until"), until)
         self.changed = True
 
     def entry_stopped(self, now: float) -> bool:
         """May no new visitor enter, whatever room there is?"""
-        return self.full or _runs(self.entry_stopped_until, now)
+        return self.entry_full or _runs(self.entry_stopped_until, now)
 
     def sale_stopped(self, now: float) -> bool:
         """May no ticket for today be sold, although holders of one still enter?"""
         return self.sale_full or _runs(self.sale_stopped_until, now)
+
+    def state(self) -> tuple[bool, bool, str | None, int, float | None, float | None, float | None]:
+        """What is written back beside the counts."""
+        stops = (self.entry_stopped_until, self.sale_stopped_until, self.one_for_one_until)
+        return self.entry_full, self.sale_full, self.day, self.entered, *stops
 
     def facts(self, now: float) -> ZoneFacts:
         return ZoneFacts(
@@ -128,7 +137,7 @@ class Zone:
             entered=self.entered,
             stop_at=self.stop_at,
             resume_at=self.resume_at,
-            full=self.full,
+            full=self.entry_full,
             sale_full=self.sale_full,
             entry_stopped_until=self.entry_stopped_until,
             sale_stopped_until=self.sale_stopped_until,

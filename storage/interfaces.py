@@ -12,12 +12,123 @@ answered with `Granted` or `Denied` from there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import date
 from typing import ClassVar, Literal
 
 import msgspec
 
+from protocols.clock import LocalTime
 from protocols.messages import Base, CredentialKind, Direction
 from protocols.rights import ProductRules, ZoneRight
+
+# isort: off - given out here with the rest of the seam
+from storage._office_ops import (
+    BatchBooked as BatchBooked,
+)
+from storage._office_ops import (
+    Batches as Batches,
+)
+from storage._office_ops import (
+    CancelOrder as CancelOrder,
+)
+from storage._office_ops import (
+    CardReplaced as CardReplaced,
+)
+from storage._office_ops import (
+    Codes as Codes,
+)
+from storage._office_ops import (
+    Collect as Collect,
+)
+from storage._office_ops import (
+    Collected as Collected,
+)
+from storage._office_ops import (
+    CompleteRefund as CompleteRefund,
+)
+from storage._office_ops import (
+    CreateCodes as CreateCodes,
+)
+from storage._office_ops import (
+    CredentialBooks as CredentialBooks,
+)
+from storage._office_ops import (
+    DecideRefund as DecideRefund,
+)
+from storage._office_ops import (
+    ExportCodes as ExportCodes,
+)
+from storage._office_ops import (
+    FindBooks as FindBooks,
+)
+from storage._office_ops import (
+    HoldTicket as HoldTicket,
+)
+from storage._office_ops import (
+    ListBatches as ListBatches,
+)
+from storage._office_ops import (
+    ListCodes as ListCodes,
+)
+from storage._office_ops import (
+    MarkCard as MarkCard,
+)
+from storage._office_ops import (
+    MoveCodes as MoveCodes,
+)
+from storage._office_ops import (
+    Named as Named,
+)
+from storage._office_ops import (
+    NamePeople as NamePeople,
+)
+from storage._office_ops import (
+    OfficeDone as OfficeDone,
+)
+from storage._office_ops import (
+    OfficeOp as OfficeOp,
+)
+from storage._office_ops import (
+    OrderBooks as OrderBooks,
+)
+from storage._office_ops import (
+    PaymentBooked as PaymentBooked,
+)
+from storage._office_ops import (
+    PaymentNotice as PaymentNotice,
+)
+from storage._office_ops import (
+    Person as Person,
+)
+from storage._office_ops import (
+    RefundBooked as RefundBooked,
+)
+from storage._office_ops import (
+    RefundPart as RefundPart,
+)
+from storage._office_ops import (
+    ReplaceCard as ReplaceCard,
+)
+from storage._office_ops import (
+    RequestRefund as RequestRefund,
+)
+from storage._office_ops import (
+    ReverseAdmission as ReverseAdmission,
+)
+from storage._office_ops import (
+    Reversed as Reversed,
+)
+from storage._office_ops import (
+    RightBooks as RightBooks,
+)
+from storage._office_ops import (
+    TicketBooks as TicketBooks,
+)
+from storage._office_ops import (
+    TransferPlaces as TransferPlaces,
+)
+
+# isort: on
 
 
 class LedgerError(Exception):
@@ -127,8 +238,11 @@ class RightFacts(msgspec.Struct, frozen=True, kw_only=True):
     out_day: int = 0
     slot_from: float | None = None
     slot_to: float | None = None
+    first_used_on: date | None = None  # the business day of the first use
     holder_hash: bytes | None = None  # of the person that the ticket is bound to
+    face_bound: bool = False  # a face was taken to compare with
     used_today: list[str] = []
+    promised: int = 0  # places set aside for single people who have not come yet
     person: PersonFacts | None = None  # the credential is one person's, of a list
 
     @property
@@ -143,10 +257,10 @@ class RightFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PersonFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What one person of a list has used of a right: people of open grants, and uses."""
+    """What one person of a list has used of a right: open grants, and uses."""
 
-    held: int
-    redeemed: int
+    held: int = 0
+    redeemed: int = 0
 
 
 class ZoneFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,22 +282,38 @@ class ZoneFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScanFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked: where from and to, when (`local` is the same moment on the site's clock), and with what proof.
+
+    `holder_hash` is the ID that was presented beside or as the credential; `face_taken`: a photograph came with the
+    scan and shows one face, to compare with later; `stamp`: staff have looked at the holder and take it upon
+    themselves; `product`: of several tickets on one credential the one that staff have chosen.
+    """
+
     lane: str
     to_zone: str
     now: float
     pax: int | None  # asked for by the device, None: as many as the ticket allows
     max_pax: int  # the lane's own limit for one grant
     face_ok: bool  # the holder's face was compared with the card's template and matched
+    from_zone: str = "outside"
+    direction: Direction = Direction.ENTRY
+    lane_class: str = ""
+    local: LocalTime | None = None  # None: the site's clock shows UTC
+    face_taken: bool = False
+    holder_hash: bytes | None = None
+    stamp: bool = False
+    product: str = ""
 
 
 class Permit(msgspec.Struct, frozen=True, kw_only=True):
-    """The decision: `pax` people may pass on `entitlement`."""
+    """The decision: `pax` people may pass on `entitlement`. Only an exit may be on no ticket at all."""
 
-    entitlement: int
-    ticket: int
+    entitlement: int | None
+    ticket: int | None
     pax: int
     remaining: int
     product_class: str
+    kind: GrantKind = "entry"
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,7 +323,14 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     lane_of_use: str = ""
     used_at: float | None = None
     valid_from: float | None = None
+    passes_at: float | None = None  # the moment from which it would pass
+    opens: str = ""  # the same on the site's clock, YYYY-MM-DD or YYYY-MM-DD HH:MM, where a window decides
+    zones: list[str] = []  # where it would pass now
+    tomorrow: int = 0  # uses of the next business day
 
+
+GrantKind = Literal["entry", "reentry", "exit"]
+"""`entry` uses a right up, `reentry` comes back on one that was used, `exit` needs none."""
 
 DecideRule = Callable[[list[RightFacts], ZoneFacts, ScanFacts], Permit | Refusal]
 """`actors.admission.rules.decide`: pure, used unchanged by the server and by a lane controller on its own."""
@@ -224,6 +361,19 @@ class GrantOp(Base, frozen=True, kw_only=True):
     counter_entries: int | None
     counter_exits: int | None
     face_ok: bool
+    direction: Direction = Direction.ENTRY  # zones are those of the movement: an exit's `to_zone` is outside
+    lane_class: str = ""
+    ticket: int | None = None  # a signed code's
+    issue_index: int | None = None  # what a card says of itself
+    holder_hash: bytes | None = None  # the ID that was presented beside the credential
+    holder_enc: bytes | None = None
+    template_enc: bytes | None = None  # the face that was taken, sealed
+    template_algorithm: str = ""
+    stamp: str = ""  # who of the staff has looked at the holder
+    product: str = ""  # chosen by staff, of several tickets
+
+    def __repr__(self) -> str:  # hashes, seals and faces are not for logs
+        return f"GrantOp(lane={self.lane!r}, device={self.device!r}, nonce={self.nonce!r}, kind={self.kind!r})"
 
 
 class RefusedScan(Base, frozen=True, kw_only=True):
@@ -262,6 +412,10 @@ class SaleLineOp(msgspec.Struct, frozen=True, kw_only=True):
     holder_enc: bytes | None = None
     template_enc: bytes | None = None  # encrypted face embedding
     template_algorithm: str = ""
+    slot: str = ""  # when the booked time begins, HH:MM, for products that are sold by time
+    version: int = 0  # of the product, as its price was shown; 0: the one on sale now
+    preprinted: list[int] = []  # ticket numbers of pre-printed codes that are sold, one for each of `quantity`
+    serials: list[tuple[int, int]] = []  # the same by (batch, serial)
 
 
 class SaleOp(Base, frozen=True, kw_only=True):
@@ -269,6 +423,8 @@ class SaleOp(Base, frozen=True, kw_only=True):
 
     (channel, key) is the order's identity: repeated, it is answered with the same order.
     Raises (answers) LedgerRefused for an unknown product, tenders that do not cover the total, or a known card.
+    With `pay_within_s` the order waits for its money: no tenders, tickets `unpaid`, places held; a `PaymentNotice`
+    issues them.  `supplement_of`: the group's order to which this one adds people.
     """
 
     channel: str
@@ -278,6 +434,8 @@ class SaleOp(Base, frozen=True, kw_only=True):
     tenders: list[tuple[str, int]]
     printer: str
     at: float
+    pay_within_s: float = 0.0
+    supplement_of: int | None = None
 
 
 class BookedTicket(msgspec.Struct, frozen=True, kw_only=True):
@@ -292,6 +450,9 @@ class BookedTicket(msgspec.Struct, frozen=True, kw_only=True):
     valid_from: float
     valid_to: float
     print_job: int | None
+    slot_from: float | None = None
+    slot_to: float | None = None
+    state: str = "active"  # unpaid while its order waits for the money
 
 
 class SaleBooked(Base, frozen=True, kw_only=True):

@@ -124,11 +124,12 @@ class Ledger:
         self._site = Site(
             site=setup.site,
             decide=decide,
-            shop=Shop({}, {}, zone, day_start, hash_id),
+            shop=Shop({}, {}, zone, day_start, hash_id, {}),
             timezone=zone,
             day_start=day_start,
             clock=clock,
             new_id=new_id,
+            night_close=setup.night_close,
         )
         self._connection: asyncpg.Connection | None = None
         self._session: Backend | None = None  # of the last connection

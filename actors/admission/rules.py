@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from protocols.rights import STAFF_CLASSES
 from storage.interfaces import Permit, Refusal, RightFacts, ScanFacts, ZoneFacts
 
 NO_LIMIT = 1_000_000_000  # room of a zone without a limit, people
@@ -44,7 +45,7 @@ def decide(rights: list[RightFacts], zone: ZoneFacts, scan: ScanFacts) -> Permit
     right, refusal = choose(rights, scan)
     if refusal is not None:
         return refusal
-    room = room_in(zone)
+    room = room_in(zone, staff=right.product_class in STAFF_CLASSES)
     if room <= 0:
         return Refusal(code="capacity_hold")
     places = places_left(right)
@@ -152,8 +153,16 @@ def places_left(right: RightFacts) -> int:
     return right.sold - right.refunded - right.reserved_refund - right.redeemed - right.held
 
 
-def room_in(zone: ZoneFacts) -> int:
-    """How many people the zone still takes; people who hold an open grant count as inside already."""
-    if zone.limit is None:
+def room_in(zone: ZoneFacts, *, staff: bool = False, reentry: bool = False) -> int:
+    """How many people of this kind the zone still takes; who holds an open grant counts as inside already.
+
+    A stop and the day's limit bind new visitors; who comes back is bound by the zone's limit, staff by nothing.
+    """
+    if staff:
         return NO_LIMIT
-    return zone.limit - max(0, zone.inside) - zone.held
+    if zone.stopped and not (reentry and zone.reentry_when_stopped):
+        return 0
+    room = NO_LIMIT if zone.limit is None else zone.limit - max(0, zone.inside - zone.staff) - zone.held
+    if zone.left_today is not None and not reentry:
+        room = min(room, zone.left_today)
+    return room

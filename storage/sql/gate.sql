@@ -49,7 +49,12 @@ with named as materialized (
      order by e.entitlement
        for update of e
 ), places as materialized (
-    select zone, limit_people, inside, held from zones where site = $1 order by zone for update
+    select zone, limit_people, inside, held, stop_at, resume_at, sale_stop_at, sale_resume_at, day_limit,
+           reentry_when_stopped, staff_counts, entry_full, sale_full, staff, day::text, entered,
+           extract(epoch from entry_stopped_until)::float8 as entry_until,
+           extract(epoch from sale_stopped_until)::float8 as sale_until,
+           extract(epoch from one_for_one_until)::float8 as one_until
+      from zones where site = $1 order by zone for update
 )
 select (select array_agg(known) from known) as grants,
        (select array_agg(row (a.lane, a.nonce))
@@ -64,6 +69,14 @@ select (select array_agg(known) from known) as grants,
        (select array_agg(rights) from rights) as rights,
        (select array_agg(places) from places) as zones,
        pg_current_xact_id()::text as xid
+
+-- name: zones
+-- As `load` has them.
+select zone, limit_people, inside, held, stop_at, resume_at, sale_stop_at, sale_resume_at, day_limit,
+       reentry_when_stopped, staff_counts, entry_full, sale_full, staff, day::text, entered,
+       extract(epoch from entry_stopped_until)::float8, extract(epoch from sale_stopped_until)::float8,
+       extract(epoch from one_for_one_until)::float8
+  from zones where site = $1 order by zone
 
 -- name: expired_holds
 select h.grant_id, h.lane, g.ticket, extract(epoch from h.expires_at)::float8 as expires_at
@@ -140,9 +153,30 @@ update entitlements e
  where e.site = $1 and e.entitlement = moved.entitlement
 
 -- name: update_zones
-update zones z set inside = z.inside + moved.inside, held = z.held + moved.held
-  from unnest($2::text[], $3::int[], $4::int[]) as moved (zone, inside, held)
+update zones z
+   set inside = z.inside + moved.inside, held = z.held + moved.held, staff = z.staff + moved.staff,
+       entry_full = moved.entry_full, sale_full = moved.sale_full, day = moved.day::date, entered = moved.entered,
+       entry_stopped_until = to_timestamp(moved.entry_until), sale_stopped_until = to_timestamp(moved.sale_until),
+       one_for_one_until = to_timestamp(moved.one_until)
+  from unnest($2::text[], $3::int[], $4::int[], $5::int[], $6::bool[], $7::bool[], $8::text[], $9::int[], $10::float8[],
+              $11::float8[], $12::float8[])
+       as moved (zone, inside, held, staff, entry_full, sale_full, day, entered, entry_until, sale_until, one_until)
  where z.site = $1 and z.zone = moved.zone
+
+-- name: calibrated
+select key from calibrations where site = $1 and key = any ($2::text[])
+
+-- name: insert_zone_stops
+insert into zone_stops (site, stop, zone, what, until, user_name, reason, booked_at)
+select $1, stop, zone, what, to_timestamp(until), user_name, reason, to_timestamp(booked_at)
+  from unnest($2::bigint[], $3::text[], $4::text[], $5::float8[], $6::text[], $7::text[], $8::float8[])
+       as new (stop, zone, what, until, user_name, reason, booked_at)
+
+-- name: insert_day_closes
+insert into day_closes (site, day, residual, booked_at)
+select $1, day::date, residual, to_timestamp(booked_at)
+  from unnest($2::text[], $3::int[], $4::float8[]) as new (day, residual, booked_at)
+on conflict (site, day) do nothing
 
 -- name: insert_scans
 insert into scans (site, lane, device, nonce, kind, credential_hash, code, grant_id, device_at, booked_at)
@@ -153,10 +187,11 @@ select $1, lane, device, nonce, kind, credential_hash, code, grant_id, to_timest
        as new (lane, device, nonce, kind, credential_hash, code, grant_id, device_at, booked_at)
 
 -- name: insert_calibrations
-insert into calibrations (site, calibration, ledger_seq, zone, delta, reason, user_name, booked_at)
-select $1, calibration, ledger_seq, zone, delta, reason, user_name, to_timestamp(booked_at)
-  from unnest($2::bigint[], $3::bigint[], $4::text[], $5::int[], $6::text[], $7::text[], $8::float8[])
-       as new (calibration, ledger_seq, zone, delta, reason, user_name, booked_at)
+insert into calibrations (site, calibration, ledger_seq, zone, delta, staff, reason, user_name, key, booked_at)
+select $1, calibration, ledger_seq, zone, delta, staff, reason, user_name, key, to_timestamp(booked_at)
+  from unnest($2::bigint[], $3::bigint[], $4::text[], $5::int[], $6::int[], $7::text[], $8::text[], $9::text[],
+              $10::float8[])
+       as new (calibration, ledger_seq, zone, delta, staff, reason, user_name, key, booked_at)
 
 -- name: insert_baselines
 insert into counter_baselines (site, device, epoch, lane, entries, exits, booked_at)

@@ -4,14 +4,24 @@ on conflict (site) do update
    set name = excluded.name, timezone = excluded.timezone, business_day_start = excluded.business_day_start
 
 -- name: upsert_zones
-insert into zones (site, zone, name, limit_people)
-select $1, zone, name, limit_people from unnest($2::text[], $3::text[], $4::int[]) as new (zone, name, limit_people)
-on conflict (site, zone) do update set name = excluded.name, limit_people = excluded.limit_people
+insert into zones (site, zone, name, limit_people, stop_at, resume_at, sale_stop_at, sale_resume_at, day_limit,
+                   reentry_when_stopped, staff_counts)
+select $1, new.*
+  from unnest($2::text[], $3::text[], $4::int[], $5::int[], $6::int[], $7::int[], $8::int[], $9::int[], $10::bool[],
+              $11::bool[]) as new
+on conflict (site, zone) do update
+   set name = excluded.name, limit_people = excluded.limit_people, stop_at = excluded.stop_at,
+       resume_at = excluded.resume_at, sale_stop_at = excluded.sale_stop_at, sale_resume_at = excluded.sale_resume_at,
+       day_limit = excluded.day_limit, reentry_when_stopped = excluded.reentry_when_stopped,
+       staff_counts = excluded.staff_counts
+
+-- name: last_close
+select max(day) from day_closes where site = $1
 
 -- name: products
 -- Every version: sold tickets keep theirs.
 select product, version, name_zh, name_en, product_class, price_cents, pax, rules,
-       coalesce(effective_from::text, '') as effective_from
+       coalesce(effective_from::text, '') as effective_from, extract(epoch from since)::float8 as since
   from products where site = $1 order by product, version
 
 -- name: insert_product
@@ -27,9 +37,6 @@ select greatest((select max(ledger_seq) from grants where site = $1),
 
 -- name: audit_head
 select seq, hash from audit_log where site = $1 order by seq desc limit 1
-
--- name: zones
-select zone, inside, held, limit_people from zones where site = $1 order by zone
 
 -- name: lock
 -- One writer per site: held until this session ends, so an earlier session of ours has ended when we have it.
