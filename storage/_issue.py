@@ -7,10 +7,12 @@ from datetime import date, datetime, time, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from protocols.clock import business_day
-from protocols.rights import zones_of
+from protocols.clock import business_day, business_day_start
+from protocols.rights import SlotTimes, zones_of
 from storage._rows import INT_LIMIT, Rows
 from storage.interfaces import BookedTicket, LedgerRefused, ProductSetup, SaleLineOp, in_force
+
+CART_LIFE_S = 3600.0  # a price that was shown is kept for so long after it has changed
 
 HashId = Callable[[str, str], bytes]
 """(kind, value) -> the keyed hash under which a credential is stored; the value of a `code` is its ticket id."""
@@ -31,6 +33,7 @@ class Shop(NamedTuple):
     timezone: ZoneInfo
     day_start: time
     hash_id: HashId
+    since: dict[tuple[str, int], float]  # when each version was written down, seconds since the epoch
 
     def offer(self, product: str, now: float) -> Offer | None:
         """What is sold under this name on the business day of `now`; None if nothing is."""
@@ -38,6 +41,30 @@ class Shop(NamedTuple):
         day = business_day(now, self.timezone, self.day_start).isoformat()
         version = in_force((offer.product for offer in offers), day)
         return next((offer for offer in offers if offer.product is version), None)
+
+    def shown(self, product: str, version: int, now: float) -> Offer | None:
+        """The offer that a cart was shown: the one on sale, or one that was within `CART_LIFE_S` (invariant 21)."""
+        current = self.offer(product, now)
+        if not version or current is None or current.version == version:
+            return current
+        setup = self.versions.get((product, version))
+        changes = [at for (name, _), at in self.since.items() if name == product and now - CART_LIFE_S < at <= now]
+        midnight = business_day_start(now, self.timezone, self.day_start)
+        if now - CART_LIFE_S < midnight <= now:
+            changes.append(midnight)
+        before = [at - 1.0 for at in changes]
+        return Offer(setup, version) if setup and any(self._was_sold(setup, version, at) for at in before) else None
+
+    def _was_sold(self, setup: ProductSetup, version: int, at: float) -> bool:
+        """Was this version the one on sale at a moment of the past?"""
+        latest: dict[str, int] = {}  # by effective date, what was written down by then
+        for (name, number), since in self.since.items():
+            if name == setup.product and since <= at:
+                date_of = self.versions[name, number].effective_from
+                latest[date_of] = max(number, latest.get(date_of, 0))
+        day = business_day(at, self.timezone, self.day_start).isoformat()
+        begun = [effective for effective in latest if effective <= day]
+        return bool(begun) and latest[max(begun)] == version
 
 
 def validity(line: SaleLineOp, offer: Offer, timezone: ZoneInfo) -> tuple[float, float]:
@@ -51,6 +78,31 @@ def validity(line: SaleLineOp, offer: Offer, timezone: ZoneInfo) -> tuple[float,
     return start.timestamp(), end.timestamp()
 
 
+def slot_times(line: SaleLineOp, offer: Offer) -> SlotTimes | None:
+    """The booked time of a line; None for a product that is not sold by time. Raises LedgerRefused."""
+    slots = offer.product.rules.slots
+    if not slots and not line.slot:
+        return None
+    known = next((times for times in slots if times.opens == line.slot), None)
+    if known is None:
+        choice = ", ".join(times.opens for times in slots) or "none"
+        raise LedgerRefused(f"product {line.product!r} is sold for {choice}, not for {line.slot or 'no time'}")
+    return known
+
+
+def slot_span(line: SaleLineOp, times: SlotTimes, timezone: ZoneInfo) -> tuple[float, float]:
+    """When a booked time begins and ends, on the site's clock; it may run over midnight."""
+    day = date.fromisoformat(line.visit_date)
+    until = day + timedelta(days=1) if times.closes <= times.opens else day
+    return _on_clock(day, times.opens, timezone), _on_clock(until, times.closes, timezone)
+
+
+def _on_clock(day: date, hours: str, timezone: ZoneInfo) -> float:
+    if hours == "24:00":
+        return datetime.combine(day + timedelta(days=1), time(), timezone).timestamp()
+    return datetime.combine(day, time.fromisoformat(hours), timezone).timestamp()
+
+
 class Issuer:
     """Writes tickets into a batch's rows."""
 
@@ -61,13 +113,24 @@ class Issuer:
         self._new_id = new_id
 
     def issue(
-        self, order: int, place: int, number: int, printer: str, line: SaleLineOp, offer: Offer
+        self,
+        order: int,
+        place: int,
+        number: int,
+        printer: str,
+        line: SaleLineOp,
+        offer: Offer,
+        *,
+        ticket: int | None = None,
+        state: str = "active",
     ) -> BookedTicket:
-        """One ticket: place `number` of line `place` of an order."""
-        product, ticket = offer.product, self._new_id()
+        """One ticket: place `number` of line `place` of an order. Its number may have been drawn in advance."""
+        product, ticket = offer.product, self._new_id() if ticket is None else ticket
         valid_from, valid_to = validity(line, offer, self._shop.timezone)
+        times = slot_times(line, offer)
+        slot = (None, None) if times is None else slot_span(line, times, self._shop.timezone)
         issued = (ticket, order, place, number, line.product, offer.version, product.pax, valid_from, valid_to)
-        self._rows.add("insert_tickets", *issued)
+        self._rows.add("insert_tickets", *issued, state, *slot)
         for rule, right in enumerate(product.rules.rights):
             sold = min(right.uses * product.pax, INT_LIMIT) if right.uses else None
             for zone in [None] if right.shared else dict.fromkeys(right.zones):
@@ -96,4 +159,7 @@ class Issuer:
             valid_from=valid_from,
             valid_to=valid_to,
             print_job=job,
+            slot_from=slot[0],
+            slot_to=slot[1],
+            state=state,
         )

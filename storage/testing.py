@@ -467,3 +467,15 @@ def end(granted: Granted, passed: int, **changes: Any) -> Ended:
         "at": time.time(),
     }
     return Ended(**(fields | changes))
+
+
+def command(kind: type[Any], **fields: Any) -> Any:
+    """A command of the office with a key of its own, by the chief, for a reason; `fields` are the rest of it."""
+    common: dict[str, Any] = {
+        "key": f"command-{_run}-{next(_numbers)}",
+        "user": "chief",
+        "role": "duty_manager",
+        "reason": "asked for at the window",
+        "at": time.time(),
+    }
+    return kind(**(common | fields))

@@ -38,6 +38,7 @@ select job, order_id, ticket, printer, state, detail
 -- name: tickets_by_id
 select t.ticket, t.pax, t.product, p.name_zh, p.name_en, p.product_class, p.zones, l.unit_price_cents,
        extract(epoch from t.valid_from)::float8 as valid_from, extract(epoch from t.valid_to)::float8 as valid_to,
+       extract(epoch from t.slot_from)::float8 as slot_from, extract(epoch from t.slot_to)::float8 as slot_to, t.state,
        j.job
   from tickets t
   join order_lines l on l.site = $1 and l.order_id = t.order_id and l.line = t.line

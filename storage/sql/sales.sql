@@ -6,6 +6,7 @@ select o.channel, o.key, o.order_id, o.total_cents, o.change_cents
 -- name: tickets_of_orders
 select t.order_id, t.ticket, t.pax, t.product, p.name_zh, p.name_en, p.product_class, p.zones, l.unit_price_cents,
        extract(epoch from t.valid_from)::float8 as valid_from, extract(epoch from t.valid_to)::float8 as valid_to,
+       extract(epoch from t.slot_from)::float8 as slot_from, extract(epoch from t.slot_to)::float8 as slot_to, t.state,
        j.job
   from tickets t
   join order_lines l on l.site = $1 and l.order_id = t.order_id and l.line = t.line
@@ -21,16 +22,29 @@ select value_hash from credentials where site = $1 and kind = 'card' and value_h
 select job from print_jobs where site = $1 and job = any ($2::bigint[])
 
 -- name: insert_orders
-insert into orders (site, order_id, channel, key, user_name, total_cents, change_cents, sold_at)
-select $1, order_id, channel, key, user_name, total_cents, change_cents, to_timestamp(sold_at)
-  from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::float8[])
-       as new (order_id, channel, key, user_name, total_cents, change_cents, sold_at)
+insert into orders (site, order_id, channel, key, user_name, total_cents, change_cents, sold_at, supplement_of)
+select $1, order_id, channel, key, user_name, total_cents, change_cents, to_timestamp(sold_at), supplement_of
+  from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::float8[], $9::bigint[])
+       as new (order_id, channel, key, user_name, total_cents, change_cents, sold_at, supplement_of)
 
 -- name: insert_lines
-insert into order_lines (site, order_id, line, product, version, quantity, unit_price_cents, visit_date)
-select $1, order_id, line, product, version, quantity, unit_price_cents, visit_date
-  from unnest($2::bigint[], $3::int[], $4::text[], $5::int[], $6::int[], $7::bigint[], $8::date[])
-       as new (order_id, line, product, version, quantity, unit_price_cents, visit_date)
+insert into order_lines (site, order_id, line, product, version, quantity, unit_price_cents, visit_date, slot)
+select $1, order_id, line, product, version, quantity, unit_price_cents, visit_date, slot
+  from unnest($2::bigint[], $3::int[], $4::text[], $5::int[], $6::int[], $7::bigint[], $8::date[], $9::text[])
+       as new (order_id, line, product, version, quantity, unit_price_cents, visit_date, slot)
+
+-- name: insert_reservations
+insert into reservations (site, order_id, pay_by, printer, changed_at)
+select $1, order_id, to_timestamp(pay_by), printer, to_timestamp(changed_at)
+  from unnest($2::bigint[], $3::float8[], $4::text[], $5::float8[]) as new (order_id, pay_by, printer, changed_at)
+
+-- name: sell_preprinted
+update preprinted p set state = 'sold', changed_at = to_timestamp(sold.at)
+  from unnest($2::bigint[], $3::float8[]) as sold (ticket, at)
+ where p.site = $1 and p.ticket = sold.ticket
+
+-- name: known_orders
+select order_id from orders where site = $1 and order_id = any ($2::bigint[])
 
 -- name: insert_payments
 insert into payments (site, order_id, payment, tender, tendered_cents, change_cents)
@@ -39,11 +53,13 @@ select $1, order_id, payment, tender, tendered_cents, change_cents
        as new (order_id, payment, tender, tendered_cents, change_cents)
 
 -- name: insert_tickets
-insert into tickets (site, ticket, order_id, line, number, product, version, pax, valid_from, valid_to)
-select $1, ticket, order_id, line, number, product, version, pax, to_timestamp(valid_from), to_timestamp(valid_to)
+insert into tickets (site, ticket, order_id, line, number, product, version, pax, valid_from, valid_to, state, slot_from,
+                     slot_to)
+select $1, ticket, order_id, line, number, product, version, pax, to_timestamp(valid_from), to_timestamp(valid_to),
+       state, to_timestamp(slot_from), to_timestamp(slot_to)
   from unnest($2::bigint[], $3::bigint[], $4::int[], $5::int[], $6::text[], $7::int[], $8::int[], $9::float8[],
-              $10::float8[])
-       as new (ticket, order_id, line, number, product, version, pax, valid_from, valid_to)
+              $10::float8[], $11::text[], $12::float8[], $13::float8[])
+       as new (ticket, order_id, line, number, product, version, pax, valid_from, valid_to, state, slot_from, slot_to)
 
 -- name: insert_entitlements
 insert into entitlements (site, entitlement, ticket, rule, zone, sold)

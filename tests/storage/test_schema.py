@@ -9,6 +9,10 @@ from storage.testing import fetch, fresh_database, run_sql
 LOGS = (
     "audit_log", "grant_ends", "grants", "incident_notes", "order_lines", "orders", "passages", "payments",
     "products", "redemptions", "scans",
+    # of the office
+    "card_events", "code_batches", "code_exports", "code_moves", "collections", "office_commands", "payment_notices",
+    "personal_places", "refund_credentials", "refund_rights", "refund_steps", "refund_tenders", "refunds", "reversals",
+    "ticket_holds", "transfers",
 )  # fmt: skip
 
 
