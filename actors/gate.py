@@ -15,6 +15,7 @@ import trio
 from actors._common import offer
 from core import Address, Stop
 from drivers.base import (
+    AlarmKind,
     Availability,
     BarrierChanged,
     DeviceDown,
@@ -22,6 +23,9 @@ from drivers.base import (
     DeviceUp,
     DriverStatistics,
     Gate,
+    GateAlarm,
+    InputChanged,
+    InputState,
     PassageCounted,
 )
 from protocols.console import DeviceView
@@ -55,6 +59,15 @@ class GateResume(Base, frozen=True, kw_only=True):
     exits: int
 
 
+class FireInput(Base, frozen=True, kw_only=True):
+    """gate -> fire: the state of the fire contact at a board. `momentary`: the board says when it begins, never when it
+    ends."""
+
+    contact: str
+    state: InputState
+    momentary: bool = False
+
+
 class GateReport(Base, frozen=True, kw_only=True):
     """Say again what is known of the device: for a lane that was restarted."""
 
@@ -64,14 +77,21 @@ class _Tick(Telemetry, frozen=True, kw_only=True):
 
 
 class GateActor:
-    """Child of the device supervisor; owns one `Gate`."""
+    """Child of the device supervisor; owns one `Gate`.
 
-    def __init__(self, name: str, gate: Gate, lane: Address, lane_name: str, hub: Address) -> None:
+    `fire` is told of the board's own fire contact, under the lane's name; without it, that opens this lane alone.
+    """
+
+    def __init__(
+        self, name: str, gate: Gate, lane: Address, lane_name: str, hub: Address, *, fire: Address | None = None
+    ) -> None:
         self._name = name
         self._gate = gate
         self._lane = lane
         self._lane_name = lane_name
         self._hub = hub
+        self._fire = fire
+        self._says_level = False  # the board says its fire contact's level, not only when an alarm begins
         self._last: DeviceEvent | None = None
 
     async def run(self, me: Address) -> None:
@@ -105,10 +125,23 @@ class GateActor:
                         envelope.reply(None)
 
     def _emit(self, event: DeviceEvent) -> None:
+        self._tell_fire(event)
         self._last = _known(self._last, event)
         if isinstance(event, DeviceUp | DeviceDown):
             self._show()
         offer(self._lane, event)  # without room nothing is lost for good: the next count and state say it again
+
+    def _tell_fire(self, event: DeviceEvent) -> None:
+        """A fire at one board is a fire on the site. On the system lane: the fire actor reads it first."""
+        if self._fire is None:
+            return
+        match event:
+            case InputChanged(name="fire", state=state):
+                self._says_level = True
+                offer(self._fire, FireInput(contact=self._lane_name, state=state), system=True)
+            case GateAlarm(kind=AlarmKind.FIRE) if not self._says_level:
+                alarm = FireInput(contact=self._lane_name, state=InputState.ACTIVE, momentary=True)
+                offer(self._fire, alarm, system=True)
 
     def _show(self) -> None:
         self._hub.tell(device_view(self._name, "gate", self._lane_name, self._gate.statistics()))

@@ -55,6 +55,16 @@ class Broadcast(Base, frozen=True, kw_only=True):
     release: link.Release | None
 
 
+class HoldRestore(Base, frozen=True, kw_only=True):
+    """fire -> evacuation: while `contacts` are active, nothing is restored; with none, `source` holds nothing back.
+
+    Said again and again, so that either side may be restarted.
+    """
+
+    source: str
+    contacts: list[str]
+
+
 class _Tick(Telemetry, frozen=True, kw_only=True):
     pass
 
@@ -118,6 +128,7 @@ class Evacuation:
         self._seen = {lane: _Lane() for lane in lanes}
         self._triggered = -math.inf  # Trio's clock
         self._requested_by = ""
+        self._holding: dict[str, list[str]] = {}  # source -> fire contacts that are active now
         self._dirty = trio.Event()
         self._written = self._latch
         self._mtime_ns = 0
@@ -146,6 +157,8 @@ class Evacuation:
                     case AdoptRelease() as adopt:
                         self._on_adopt(adopt)
                         me.set_timer("repeat", REPEAT_S, _Tick())
+                    case HoldRestore(source=source, contacts=contacts):
+                        self._holding[source] = contacts
                     case RestoreRequest() as request:
                         self._on_restore(request, envelope)
                     case RearmLane() as request:
@@ -365,6 +378,11 @@ class Evacuation:
             envelope.fail(EvacuationRefused("not_released", "Nothing is released", "当前没有疏散"))
         elif not request.by:
             envelope.fail(EvacuationRefused("person_required", "A restore needs a person", "需要登录的人员"))
+        elif active := ", ".join(contact for contacts in self._holding.values() for contact in contacts):
+            text = f"The fire contact is still active: {active}"
+            hint = "reset it at the fire panel; one that is out of order is taken out of the site file"
+            text_zh = f"消防触点仍在报警：{active}，复位后方可解除疏散"
+            envelope.fail(EvacuationRefused("fire_active", text, text_zh, hint))
         elif not self._requested_by:
             self._requested_by = request.by
             self._note("restore_requested", "", request.by, request.reason)

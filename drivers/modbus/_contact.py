@@ -91,15 +91,19 @@ class Watched:
         """The board was lost: nothing is known."""
         self.state, self._pending = InputState.UNKNOWN, None
 
-    def sample(self, levels: dict[int, bool], now: float) -> InputState | None:
-        """One reading of the inputs at `now`, s; the new state if there is one from here on."""
+    def sample(self, levels: dict[int, bool], asked_at: float, heard_at: float) -> InputState | None:
+        """One reading of the inputs, taken some time between `asked_at` and `heard_at`, s; the state if it is news.
+
+        From the end of the first reading to the beginning of the last one: a server that was stopped between the two
+        must not take a short contact for a long one.
+        """
         seen = self.contact.read(levels)
         if seen is self.state:
             self._pending = None
             return None
         if seen is not self._pending:
-            self._pending, self._since = seen, now
-        if now - self._since < self._must_hold_s(seen):
+            self._pending, self._since = seen, heard_at
+        if asked_at - self._since < self._must_hold_s(seen):
             return None
         self.state, self._pending = seen, None
         return seen

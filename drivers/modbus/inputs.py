@@ -48,13 +48,14 @@ class ContactInputs(Unit):
         # before the polls of others: a fire contact must not wait for thirty gates; and in doubt before everything
         unsure = any(watched.look_again_s is not None for watched in self._watched)
         request = read_bits(self._unit, Function.READ_DISCRETE_INPUTS, self._first, self._count)
+        asked_at = trio.current_time()
         answer = await self._ask(request, Turn.RELEASE if unsure else Turn.COMMAND)
         levels = dict(enumerate(answer.bits, self._first))
         if self._meter.availability is not Availability.AVAILABLE:
             self._up(DeviceUp())
-        now = trio.current_time()
+        heard_at = trio.current_time()
         for watched in self._watched:
-            state = watched.sample(levels, now)
+            state = watched.sample(levels, asked_at, heard_at)
             if state is not None:
                 self._emit(InputChanged(name=watched.contact.name, state=state))
         looks = [watched.look_again_s for watched in self._watched]

@@ -42,5 +42,5 @@ class Recorder:
 async def until(true: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
     """Wait until `true()` holds. Raises trio.TooSlowError when it does not within `patience_s`."""
     with trio.fail_after(patience_s):
-        while not true():
+        while not true():  # noqa: ASYNC110 - nobody says when
             await trio.sleep(LOOK_S)

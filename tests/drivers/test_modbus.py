@@ -29,6 +29,7 @@ from drivers.base import (
 )
 from drivers.errors import DeviceRefused, DeviceUnavailable
 from drivers.modbus import Contact, ContactInputs, ContactKind, ModbusBus, RelayGate, RelayWiring, Turn
+from drivers.modbus._contact import Watched
 from drivers.modbus.testing import Recorder, until
 from drivers.testing import open_descriptors, pty_line
 from protocols.messages import Direction
@@ -665,6 +666,33 @@ def test_what_each_wiring_makes_of_its_inputs(kind, levels, state):
     second = 1 if kind in (ContactKind.ANTIVALENT, ContactKind.LOOP) else None
     contact = Contact(name="fire", input=0, kind=kind, second_input=second)
     assert contact.read({0: bool(levels[0]), 1: bool(levels[1])}) is state
+
+
+def test_chatter_is_ignored_and_what_holds_is_believed():
+    watched = Watched(Contact(name="fire", input=0, debounce_s=0.05))
+    assert watched.sample({0: False}, 0.0, 0.01) is None
+    assert watched.sample({0: False}, 0.07, 0.08) is InputState.INACTIVE
+    for start in (1.0, 1.1, 1.2):  # 20 ms, seen once or twice, then gone
+        assert watched.sample({0: True}, start, start + 0.001) is None
+        assert watched.look_again_s is not None and watched.look_again_s < 0.02
+        assert watched.sample({0: True}, start + 0.015, start + 0.016) is None
+        assert watched.sample({0: False}, start + 0.03, start + 0.031) is None
+        assert watched.look_again_s is None
+    assert watched.sample({0: True}, 2.0, 2.001) is None
+    assert watched.sample({0: True}, 2.016, 2.5) is None, "an answer that lay about is no longer contact"
+    assert watched.sample({0: True}, 2.51, 2.52) is InputState.ACTIVE
+
+
+def test_two_contacts_of_a_switch_may_move_one_after_the_other():
+    watched = Watched(Contact(name="fire", input=0, kind=ContactKind.ANTIVALENT, second_input=1))
+    watched.sample({0: False, 1: True}, 0.0, 0.0)
+    assert watched.sample({0: False, 1: True}, 0.1, 0.1) is InputState.INACTIVE
+    assert watched.sample({0: False, 1: False}, 1.0, 1.0) is None
+    assert watched.sample({0: False, 1: False}, 1.2, 1.2) is None
+    assert watched.sample({0: True, 1: False}, 1.3, 1.3) is None
+    assert watched.sample({0: True, 1: False}, 1.35, 1.35) is InputState.ACTIVE
+    assert watched.sample({0: False, 1: False}, 2.0, 2.0) is None
+    assert watched.sample({0: False, 1: False}, 2.6, 2.6) is InputState.BROKEN
 
 
 @pytest.mark.parametrize(
