@@ -11,8 +11,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from drivers.feedback import Patterns
+from drivers.modbus._wiring import RelayWiring
+from drivers.turnstile.models import MODELS, check_people, model_of
 from paifang._site_devices import Board, Contact, Controller, CounterDevice, FeedbackPattern, Fire, Printer, Reader
 from paifang._site_shape import Problem, nearest, quoted, shown
+from paifang._site_types import GROUP_MAX
+from paifang._wires import modbus_contact
 from paifang.site import Lane
 
 CONTROLLERS_MAX = 64
@@ -102,14 +106,14 @@ def _lane(key: str, lane: Lane, controllers: list[str]) -> Iterator[Problem]:
     if len(lane.readers) > READERS_PER_LANE_MAX:
         yield Problem(f"{key}.readers", f"{len(lane.readers)} readers", f"at most {READERS_PER_LANE_MAX}")
     if lane.board is not None:
-        yield from _board(f"{key}.board", lane.board, controllers)
+        yield from _board(f"{key}.board", lane.board, lane.max_group, controllers)
     if lane.counter is not None:
         yield from _counter(f"{key}.counter", lane.counter)
     for position, reader in enumerate(lane.readers):
         yield from _reader(f"{key}.readers[{position}]", reader, controllers)
 
 
-def _board(key: str, board: Board, controllers: list[str]) -> Iterator[Problem]:
+def _board(key: str, board: Board, max_group: int, controllers: list[str]) -> Iterator[Problem]:
     if board.language == "uhppote":
         yield from _door(key, board, controllers, "board")
         return
@@ -118,11 +122,28 @@ def _board(key: str, board: Board, controllers: list[str]) -> Iterator[Problem]:
         yield from _modbus(key, board)
         if board.relay is None:
             yield Problem(f"{key}.relay", "missing", "how the relays are wired, at least relay = { open_coil = 0 }")
-        elif (board.relay.entry_register is None) != (board.relay.exit_register is None):
-            yield Problem(f"{key}.relay", "a register for one direction alone", "entry_register with exit_register")
+            return
+        try:
+            RelayWiring(**msgspec.structs.asdict(board.relay))
+        except ValueError as error:
+            yield Problem(f"{key}.relay", str(error), "what sites/devices.toml shows")
         return
     yield from _foreign(key, board, {"relay": None}, f'a board of language "{board.language}"')
     yield from _place(key, board, network=board.language in NETWORK_BOARDS)
+    try:
+        model = model_of(board.language, board.model)
+    except ValueError:
+        names = [name for name, each in MODELS.items() if each.language == board.language]
+        wrong = f"{shown(board.model)} is no model of {board.language}"
+        yield Problem(f"{key}.model", wrong, quoted(names), suggestion=nearest(board.model, names))
+        return
+    try:
+        check_people(model, max_group if max_group <= GROUP_MAX else 1)
+    except ValueError:
+        at = f"{key.removesuffix('.board')}.max_group"
+        yield Problem(at, f"{max_group} people, with {model.name}", f"1 to {model.pax_max}")
+    if board.host and board.language == "tpw" and board.port == 0:
+        yield Problem(f"{key}.port", "missing", "the port that is set on the board")
 
 
 def _reader(key: str, reader: Reader, controllers: list[str]) -> Iterator[Problem]:
@@ -194,12 +215,10 @@ def _contact(key: str, contact: Contact, *, on_controller: bool) -> Iterator[Pro
         if contact.name != "fire":
             yield Problem(f"{key}.name", f"{shown(contact.name)} is no input of a controller", '"fire"')
         return
-    if contact.kind == "antivalent" and contact.second_input is None:
-        yield Problem(f"{key}.second_input", "missing", "the input that is on when the first one is off")
-    if contact.kind != "antivalent" and contact.second_input is not None:
-        yield Problem(f"{key}.second_input", f'of a contact of kind "{contact.kind}"', 'only with "antivalent"')
-    if contact.second_input is not None and contact.second_input == contact.input:
-        yield Problem(f"{key}.second_input", "the same input twice", "another input")
+    try:
+        modbus_contact(contact)
+    except ValueError as error:
+        yield Problem(key, str(error), "what sites/devices.toml shows")
 
 
 def _counter(key: str, counter: CounterDevice) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ from paifang._site_types import Count, Name, NotNegative, Port, Positive, Table
 Address = Annotated[int, msgspec.Meta(ge=1, le=255)]  # 0 is for all at once
 Door = Annotated[int, msgspec.Meta(ge=1, le=4)]
 Coil = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+NotNegativeSeconds = Annotated[float, msgspec.Meta(ge=0, le=60)]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=60_000)]
 
 BAUDS = {  # what a kind of device usually speaks
@@ -50,7 +51,6 @@ class Relay(Table, frozen=True, kw_only=True):
     register_words: Annotated[int, msgspec.Meta(ge=1, le=2)] = 1
     low_word_first: bool = False
     hold_releases: bool = True  # false: the hold coil is on in normal work and off to release (fail-safe magnets)
-    fire_input: Coil | None = None
 
 
 class Board(Table, frozen=True, kw_only=True):
@@ -66,7 +66,8 @@ class Board(Table, frozen=True, kw_only=True):
     relay: Relay | None = None  # of a Modbus board
     controller: Name | None = None  # of a door
     door: Door | None = None
-    open_s: Positive = 3.0  # of a door: how long its strike is open for one person
+    open_s: NotNegativeSeconds = 0.0  # how long it stays open, where it does not say so itself; 0: as usual
+    entry_is: Literal["left", "right"] = "right"  # which way a visitor who enters walks, for boards with two sides
     fire: Literal["site", "lane"] = "site"  # what the board's own fire input opens
     escape: Literal["exit", "entry", "both"] = "exit"  # which way people leave
 

@@ -18,6 +18,7 @@ from paifang import _site_device_rules as device_rules
 from paifang._site_device_rules import is_host
 from paifang._site_products import product_problems
 from paifang._site_shape import Problem, nearest, quoted, shown
+from paifang._site_types import GROUP_MAX
 from paifang.site import (
     Controller,
     Database,
@@ -41,7 +42,6 @@ LANES_MAX = 256
 PRINTERS_MAX = 64
 PRODUCTS_MAX = 200
 ZONE_LIMIT_MAX = 1_000_000  # people
-GROUP_MAX = 500  # people on one ticket or let through one lane at once
 GRANT_TTL_MAX_S = 60.0  # an open that is still valid later surprises whoever stands in the lane by then
 LABEL_MAX_CHARACTERS = 80
 

@@ -13,6 +13,8 @@ Part = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 
+GROUP_MAX = 500  # people on one ticket or let through one lane at once
+
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the site file: an unknown key is an error, because it is usually a misspelt one."""

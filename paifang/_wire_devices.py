@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -60,7 +60,7 @@ class Devices:
         self.lanes = lanes
         self.refuses: dict[str, Callable[[], str]] = {}
         self._site = site
-        self._wires = Wires(data, site.feedback)
+        self._wires = Wires(data, site.feedback, site=site.site.id)
         self._address = address
         self._ledger = ledger
         self._hub = hub
@@ -129,8 +129,17 @@ class Devices:
         self._wires.patterns = patterns(site.feedback)
 
     def new_driver(self, spec: DeviceSpec) -> Driver | Printer:
-        """The driver of a changed description, made before anything is taken away. Raises ValueError, DeviceError."""
+        """The driver of a new or changed description, made before anything is taken away.
+
+        Raises ValueError or DeviceError for what cannot be, which `paifang check` has said before.
+        """
         return spec.make(self._wires)
+
+    def free(self, names: Iterable[str]) -> None:
+        """The places of these devices on their lines are free for others; they themselves run on."""
+        for name in names:
+            if (slot := self.slots.get(name)) is not None:
+                self._wires.forget(slot.driver)
 
     def put(self, spec: DeviceSpec, driver: Driver | Printer) -> None:
         """Put another driver into a device's slot; its actor and its address stay."""

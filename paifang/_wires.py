@@ -10,8 +10,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+import msgspec
 import trio
 
 from drivers._statistics import Meter
@@ -26,10 +27,18 @@ from drivers.base import (
 )
 from drivers.errors import DeviceError
 from drivers.feedback import Patterns
+from drivers.turnstile import Buses, TurnstileGate
+from drivers.turnstile.machpower import OPEN_S as MACHPOWER_OPEN_S
+from paifang._site_devices import Contact as ContactTable
 from paifang.site import Board, Controller, CounterDevice, FeedbackPattern, Fire, Reader
 from paifang.site import Printer as PrinterTable
 from protocols.messages import Direction
+from protocols.ticketcode import site_hash
 
+if TYPE_CHECKING:
+    from drivers.modbus import Contact, ModbusBus
+
+MODBUS_PORT = 502
 KEY_RETRY_S = 5.0  # how often a missing key file is looked for again
 _ESCAPES = {
     "exit": (Direction.EXIT,),
@@ -46,10 +55,13 @@ class Wires:
     Args:
         data: the data folder; paths of lines and key files that do not begin with `/` are below it.
         feedback: the site's own patterns of light and sound.
+        site: the site's id, which is part of what our own cards are signed with.
     """
 
-    def __init__(self, data: Path, feedback: Sequence[FeedbackPattern] = ()) -> None:
+    def __init__(self, data: Path, feedback: Sequence[FeedbackPattern] = (), *, site: str = "") -> None:
         self._data = data
+        self._site = site
+        self._buses = Buses()
         self._shared: dict[Hashable, Any] = {}
         self.patterns = patterns(feedback)
 
@@ -60,14 +72,23 @@ class Wires:
     # --- by kind ------------------------------------------------------------------------------------------------
 
     def gate(self, board: Board, controller: Controller | None = None) -> Gate:
-        """The driver of what moves a barrier."""
-        escape = _ESCAPES[board.escape]
-        match board.language:
-            case "board4" if not board.host:
-                from drivers.turnstile import Board4Gate
-
-                return Board4Gate(self.path(board.path), board.rate, board.address, escape=escape)
-        raise ValueError(f'a board of language "{board.language}" is not supported')
+        """The driver of what moves a barrier. Raises ValueError for what cannot be."""
+        if board.language == "modbus":
+            return self._relay(board)
+        if board.language == "uhppote":
+            raise ValueError('a board of language "uhppote" is not supported')
+        return self._buses.gate(
+            board.language,
+            model=board.model,
+            path=self.path(board.path) if board.path else "",
+            host=board.host,
+            port=board.port,
+            baud=board.rate if board.baud else 0,
+            address=board.address,
+            escape=_ESCAPES[board.escape],
+            entry_is=board.entry_is,
+            open_s=board.open_s or MACHPOWER_OPEN_S,
+        )
 
     def reader(self, reader: Reader, controller: Controller | None = None) -> Driver:
         """The driver of what a visitor presents something to."""
@@ -76,6 +97,8 @@ class Wires:
                 from drivers.scanner import QrScanner
 
                 return QrScanner(self.path(reader.path), reader.rate)
+            case "pcsc":
+                return _or_broken(lambda: self._pcsc(reader))
             case "idcard":
                 from drivers.idcard import IdCardReader
 
@@ -98,7 +121,17 @@ class Wires:
 
     def contacts(self, fire: Fire, controller: Controller | None = None) -> Driver:
         """The driver of supervised contacts."""
-        raise ValueError("fire contacts are not supported")
+        from drivers.modbus import ContactInputs
+
+        if fire.controller is not None:
+            raise ValueError("a controller's fire input is not supported")
+        contacts = [modbus_contact(contact) for contact in fire.contacts]
+        return ContactInputs(self._modbus(fire), fire.address, contacts)
+
+    def forget(self, driver: Any) -> None:
+        """A driver is about to be replaced or removed: its place on a line is free again."""
+        if isinstance(driver, TurnstileGate):
+            self._buses.forget(driver)
 
     # --- shared ---------------------------------------------------------------------------------------------------
 
@@ -107,6 +140,30 @@ class Wires:
             self._shared[key] = make()
         made: T = self._shared[key]
         return made
+
+    def _modbus(self, unit: Board | Fire | CounterDevice) -> ModbusBus:
+        from drivers.modbus import ModbusBus
+
+        if unit.host:
+            host, port = unit.host, unit.port or MODBUS_PORT
+            return self._once(("modbus", host, port), lambda: ModbusBus.tcp(host, port))
+        path = self.path(unit.path)
+        return self._once(("modbus", path, unit.rate), lambda: ModbusBus.serial(path, unit.rate))
+
+    def _relay(self, board: Board) -> Gate:
+        from drivers.modbus import RelayGate, RelayWiring
+
+        if board.relay is None:
+            raise ValueError("a Modbus board needs `relay`: how it is wired")
+        return RelayGate(self._modbus(board), board.address, RelayWiring(**msgspec.structs.asdict(board.relay)))
+
+    def _pcsc(self, reader: Reader) -> Driver:
+        from drivers.pcsc import CardKeys, CardReader
+
+        keys = None
+        if reader.key:
+            keys = CardKeys(read_secret(self._data / reader.key), site_hash(self._site))
+        return CardReader(reader.reader, keys=keys, require_record=reader.require_record)
 
     def _osdp(self, reader: Reader) -> Driver:
         from drivers.osdp import OsdpBus, read_key
@@ -124,9 +181,35 @@ class Wires:
         )
 
 
+def modbus_contact(contact: ContactTable) -> Contact:
+    """A contact as its driver takes it. Raises ValueError for what cannot be."""
+    from drivers.modbus import Contact, ContactKind
+
+    return Contact(
+        name=contact.name,
+        input=contact.input,
+        kind=ContactKind(contact.kind),
+        second_input=contact.second_input,
+        debounce_s=contact.debounce_s,
+        discrepancy_s=contact.discrepancy_s,
+    )
+
+
+def read_secret(path: Path) -> bytes:
+    """A secret, as hexadecimal digits in a file that only its owner may read. Raises DeviceError, with the cure."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise DeviceError(f"{path}: may be read by others; chmod 600 {path}")
+        return bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except OSError as exc:
+        raise DeviceError(f"{path}: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise DeviceError(f"{path}: not hexadecimal digits") from exc
+
+
 def patterns(tables: Sequence[FeedbackPattern]) -> Patterns:
     """The defaults with a site's changes. Raises ValueError, which `paifang check` has said before."""
-    return Patterns().with_changes({table.key: table.changes() for table in tables})  # type: ignore[misc]
+    return Patterns().with_changes({table.key: table.changes() for table in tables})
 
 
 def _or_broken(make: Callable[[], Driver]) -> Driver:

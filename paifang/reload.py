@@ -243,6 +243,7 @@ class Reloader:
         made: list[tuple[DeviceSpec, Driver | Printer]] = []
         try:
             self._devices.patterns(new)
+            self._devices.free(spec.name for spec in [*ready, *todo.removed])
             made = [(spec, self._devices.new_driver(spec)) for spec in [*ready, *todo.added]]
         except (ValueError, DeviceError) as exc:
             raise CommandRefused("bad_site_file", str(exc), f"站点文件有误：{exc}") from exc

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from protocols.rights import SlotTimes, ZoneRight
 from paifang._site_devices import Board, Controller, CounterDevice, FeedbackPattern, Fire, Printer, Reader
 from paifang._site_types import Count, Name, Part, Port, Positive
 from paifang._site_types import Table as _Table
+from protocols.rights import SlotTimes, ZoneRight
 
 __all__ = [
     "Board",
