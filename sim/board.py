@@ -30,7 +30,7 @@ from protocols.board4 import (
 from protocols.errors import BoardError
 from protocols.messages import Direction
 from sim.barrier import DEFAULT_TIMING, Hold, Person, SimBarrier, Timing
-from sim.bus import Port
+from sim.bus import Mischief, Port
 from sim.line import SimLine
 from sim.truth import Truth
 
@@ -67,6 +67,7 @@ class SimBoard:
         self.device = f"{lane}-board"
         self.barrier = SimBarrier(self, timing=timing)
         self.line = SimLine(path) if port is None else port
+        self.mischief = Mischief() if port is None else port.mischief
         self.lost_replies = lost_replies  # share of statuses that do not arrive
         self.entries = 0
         self.exits = 0

@@ -7,7 +7,6 @@ on the line, and can misbehave on command: silent, deaf, slow, damaged, doubled,
 
 from __future__ import annotations
 
-import math
 import random
 from pathlib import Path
 
@@ -66,6 +65,7 @@ class Port:
         self.mischief = Mischief()
         self._bus = bus
         self._turnround_s = turnround_s
+        self._heard_at = 0.0  # when the last bytes were over, on the wire
         self._inbox, self._delivered = trio.open_memory_channel[bytes](INBOX_CHUNKS)
 
     @property
@@ -90,13 +90,15 @@ class Port:
 
     def send(self, data: bytes) -> bool:
         """Say something after the turn-round."""
+        since = max(trio.current_time(), self._heard_at)
         for each in self.mischief.said(data):
-            self._bus.say(each, trio.current_time() + self._turnround_s + self.mischief.slow_s)
+            self._bus.say(each, since + self._turnround_s + self.mischief.slow_s)
         return True
 
-    def hear(self, data: bytes) -> None:
-        """The bus delivers."""
+    def hear(self, data: bytes, over_at: float) -> None:
+        """The bus delivers what will be over on the wire at `over_at`: no answer begins before."""
         if not self.mischief.deaf:
+            self._heard_at = over_at
             try:
                 self._inbox.send_nowait(data)
             except trio.WouldBlock:
@@ -147,20 +149,19 @@ class SimBus:
             now = trio.current_time()
             if now < self._busy_until - self._byte_s:
                 self.collisions += 1  # the host speaks while a board does
-            await trio.sleep_until(self._occupy(now, len(data)))
+            over_at = self._occupy(now, len(data))
             for port in self._ports:
-                port.hear(data)
+                port.hear(data, over_at)
 
     async def _to_host(self) -> None:
         while True:
             not_before, data = await self._queued.receive()
-            await trio.sleep_until(not_before)
-            await trio.sleep_until(self._occupy(trio.current_time(), len(data)))
+            # one sleep for everything: each would be late by as much as the system's clock is coarse
+            await trio.sleep_until(self._occupy(max(not_before, trio.current_time()), len(data)))
             self.board_bytes += len(data)
             self.line.send(data)
 
-    def _occupy(self, now: float, octets: int) -> float:
+    def _occupy(self, earliest: float, octets: int) -> float:
         """Take the wire for so many bytes; when they are over."""
-        begin = max(now, self._busy_until) if not math.isinf(self._busy_until) else now
-        self._busy_until = begin + octets * self._byte_s
+        self._busy_until = max(earliest, self._busy_until) + octets * self._byte_s
         return self._busy_until

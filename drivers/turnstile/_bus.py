@@ -38,6 +38,9 @@ BROADCAST_EVERY_S = 1.0  # a release of all is broadcast again this often, as lo
 BUSY_BONUS_S = 0.5  # a board where something is going on is asked as if it had waited longer by this
 FOLLOW_MAX = 16  # frames of one conversation; the longest has twelve
 GAP_S = 0.002  # after a frame that nobody answers, so that a board can tell two frames apart
+SLOW_FACTOR = 3.0  # in a release no answer is waited for longer than this many times the slowest one of late
+SLOW_MARGIN_S = 0.005
+SLOW_DECAY = 0.99  # of what counts as the slowest, with each answer
 READ_BYTES = 1024
 FLOOD_PAUSE_S = 0.02  # after a full read: 51 kB/s, more than any line carries and little work
 REST_MAX_S = 1.0  # a bus with nothing to do looks round this often
@@ -77,7 +80,7 @@ class Bus:
         self._nap: trio.CancelScope | None = None
         self._dead_at = 0.0
         self._broadcast_at = float("-inf")
-        self._frames_to_all = 0
+        self._slowest_s: float | None = None  # answer of late, after the question's own time
 
     @property
     def units(self) -> int:
@@ -149,7 +152,6 @@ class Bus:
             if self._broadcast_due(now):
                 self._broadcast_at = now
                 await self._send(line, self._units[0].dialect.broadcast(), WRITE_DEADLINE_S)
-                self._frames_to_all += 1
                 await trio.sleep(GAP_S)
             elif (found := self._next(now)) is not None:
                 await self._exchange(line, *found)
@@ -244,14 +246,27 @@ class Bus:
     async def _hear_answer(self, line: Line, unit: Unit, asked_bytes: int) -> bool:
         """Give the board its turn on the line; False when it did not use it."""
         answered = False
-        self._asked = unit
+        self._asked, since = unit, trio.current_time()
         try:
-            with trio.move_on_after(self._wait_s + asked_bytes * self._byte_s) as self._nap:
+            with trio.move_on_after(self._patience_s() + asked_bytes * self._byte_s) as self._nap:
                 while not answered:
                     answered = await self._hear(line)
         finally:
             self._asked = self._nap = None
+        if answered:
+            took_s = trio.current_time() - since
+            self._slowest_s = max(took_s, (self._slowest_s or 0.0) * SLOW_DECAY)
         return answered
+
+    def _patience_s(self) -> float:
+        """How long an answer is waited for. In a release less, so that a board that just died holds nobody: who is
+        slower than ever before may be talked into, and is told again."""
+        hurried = len(self._units) > 1 and any(
+            unit.wishes.released and not unit.wishes.satisfied and not unit.dead for unit in self._units
+        )
+        if hurried and self._slowest_s is not None:
+            return min(self._wait_s, SLOW_FACTOR * self._slowest_s + SLOW_MARGIN_S)
+        return self._wait_s
 
     async def _rest(self, line: Line, now: float) -> None:
         """Until the next poll or the next wish; what boards say of their own accord is heard."""
