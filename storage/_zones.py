@@ -52,10 +52,13 @@ class Zone:
         self.held += people
         self.held_moved += people
 
+    def visitors(self) -> int:
+        """Who is inside and counts against the limit. A count below zero is a miscount, not room."""
+        return max(0, self.inside - (0 if self.staff_counts else max(0, self.staff)))
+
     def people(self) -> int:
-        """Who counts against the limit: inside, and on the way in. A count below zero is a miscount, not room."""
-        staff = 0 if self.staff_counts else max(0, self.staff)
-        return max(0, self.inside - staff) + self.held
+        """Who counts against the limit: inside, and on the way in."""
+        return self.visitors() + self.held
 
     def room(self, *, staff: bool = False, reentry: bool = False) -> int | None:
         """People of this kind who may still be let in below the limits; None without one. Stops are not looked at."""
@@ -68,21 +71,25 @@ class Zone:
         return room
 
     def settle(self, now: float) -> None:
-        """Let the hysteresis follow the count: after every change, and when an ordered mode has ended."""
-        one_for_one = _runs(self.one_for_one_until, now)
-        self.entry_full = self._follow(self.entry_full, self.stop_at, self.resume_at, one_for_one)
-        self.sale_full = self._follow(self.sale_full, self.sale_stop_at, self.sale_resume_at, False)
+        """Let the hysteresis follow the count: after every change, and when an ordered mode has ended.
 
-    def _follow(self, stopped: bool, stop_at: int | None, resume_at: int | None, one_for_one: bool) -> bool:
-        stop_at = self.limit if stop_at is None else stop_at
+        Only who is inside turns it: a hold may come to nothing, and would leave a stop behind.
+        """
+        resume_at = None if _runs(self.one_for_one_until, now) else self.resume_at
+        self.entry_full = self._follow(self.entry_full, self._stop_at(), resume_at)
+        self.sale_full = self._follow(self.sale_full, self.sale_stop_at, self.sale_resume_at)
+
+    def _stop_at(self) -> int | None:
+        return self.limit if self.stop_at is None else self.stop_at
+
+    def _follow(self, stopped: bool, stop_at: int | None, resume_at: int | None) -> bool:
+        """Without `resume_at` who leaves makes room for the next one."""
         if stop_at is None:
             after = False
-        elif self.people() >= stop_at:
+        elif self.visitors() >= stop_at:
             after = True
-        elif one_for_one or resume_at is None:  # who leaves makes room for the next one
-            after = False
         else:
-            after = stopped and self.people() > resume_at
+            after = stopped and resume_at is not None and self.visitors() > resume_at
         self.changed = self.changed or after != stopped
         return after
 
@@ -103,7 +110,9 @@ class Zone:
 
     def entry_stopped(self, now: float) -> bool:
         """May no new visitor enter, whatever room there is?"""
-        return self.entry_full or _runs(self.entry_stopped_until, now)
+        stop_at = self._stop_at()
+        reached = stop_at is not None and self.people() >= stop_at
+        return self.entry_full or reached or _runs(self.entry_stopped_until, now)
 
     def sale_stopped(self, now: float) -> bool:
         """May no ticket for today be sold, although holders of one still enter?"""

@@ -13,10 +13,13 @@ select format('entitlement %s: %s redeemed, %s held, %s refunded, %s reserved of
  order by entitlement
 
 -- name: redeemed_counters_match_redemptions
-select format('entitlement %s: counter %s, redemptions %s', e.entitlement, e.redeemed, coalesce(r.pax, 0))
+select format('entitlement %s: counter %s, redemptions less reversals %s', e.entitlement, e.redeemed,
+              coalesce(r.pax, 0))
   from entitlements e
-  left join (select entitlement, sum(pax) as pax from redemptions where site = $1 group by entitlement) r
-         using (entitlement)
+  left join (select entitlement, sum(pax) as pax
+               from (select entitlement, pax from redemptions where site = $1
+                     union all select entitlement, -1 from reversals where site = $1) uses
+              group by entitlement) r using (entitlement)
  where e.site = $1 and e.redeemed <> coalesce(r.pax, 0)
  order by 1
 
@@ -39,6 +42,8 @@ select format('ticket %s for one person: %s people', t.ticket, count(*))
  where t.site = $1
    and (p.kind = 'granted' or exists (select from redemptions r where r.site = $1 and r.device = p.device
                                          and r.boot = p.boot and r.direction = p.direction and r.seq = p.seq))
+   and not exists (select from reversals v where v.site = $1 and v.device = p.device and v.boot = p.boot
+                      and v.direction = p.direction and v.seq = p.seq)
  group by t.ticket, e.entitlement
 having count(*) > 1
  order by 1
@@ -214,43 +219,108 @@ having z.held <> coalesce(sum(h.pax - h.passed), 0)
  order by 1
 
 -- name: limits_held_at_every_grant
--- The books played again in their order: when a grant was committed, its zone had room for it.
+-- The books played again in their order: when a grant was committed, its zone had room for it. Staff take none.
 with moves as (
-    select ledger_seq, to_zone as zone, 0 as inside, pax as held from grants where site = $1
+    select ledger_seq, to_zone as zone, 0 as inside, 0 as staff, pax as held from grants where site = $1
     union all
-    select ledger_seq, to_zone, 1, 0 from passages where site = $1
+    select p.ledger_seq, way.zone, way.people, way.people * (g.product_class in ('staff', 'contractor'))::int,
+           case when way.people = 1 and p.kind = 'granted' then -1 else 0 end
+      from passages p
+      left join grants g on g.site = $1 and g.grant_id = p.grant_id
+     cross join lateral (values (p.to_zone, 1), (p.from_zone, -1)) as way (zone, people)
+     where p.site = $1
     union all
-    select ledger_seq, from_zone, -1, 0 from passages where site = $1
-    union all
-    select p.ledger_seq, g.to_zone, 0, -1
-      from passages p join grants g on g.site = $1 and g.grant_id = p.grant_id
-     where p.site = $1 and p.kind = 'granted'
-    union all
-    select e.ledger_seq, g.to_zone, 0, e.passed - g.pax
+    select e.ledger_seq, g.to_zone, 0, 0, e.passed - g.pax
       from grant_ends e join grants g on g.site = $1 and g.grant_id = e.grant_id where e.site = $1
     union all
-    select ledger_seq, zone, delta, 0 from calibrations where site = $1
-    union all
-    select ledger_seq, against, -delta, 0 from calibrations where site = $1
+    select c.ledger_seq, way.zone, way.sign * c.delta, way.sign * c.staff, 0
+      from calibrations c
+     cross join lateral (values (c.zone, 1), (c.against, -1)) as way (zone, sign)
+     where c.site = $1
 ), played as (
-    select ledger_seq, zone, sum(inside) over story as inside, sum(held) over story as held
+    select ledger_seq, zone, sum(inside) over story as inside, coalesce(sum(staff) over story, 0) as staff,
+           sum(held) over story as held
       from moves window story as (partition by zone order by ledger_seq)
 )
-select distinct format('grant %s: %s inside and %s held in %s with its limit of %s', g.grant_id, p.inside, p.held, p.zone,
-                       g.zone_limit)
+select distinct format('grant %s: %s inside, %s of them staff, and %s held in %s with its limit of %s', g.grant_id,
+                       p.inside, p.staff, p.held, p.zone, g.zone_limit)
   from grants g join played p on p.ledger_seq = g.ledger_seq and p.zone = g.to_zone
- where g.site = $1 and greatest(p.inside, 0) + p.held > g.zone_limit
+ where g.site = $1 and g.product_class not in ('staff', 'contractor')
+   and greatest(p.inside - greatest(p.staff, 0), 0) + p.held > g.zone_limit
+ order by 1
+
+-- name: staff_counts_match_movements
+-- Staff and contractors are counted apart, among the others; all zones together hold none.
+select format('zone %s: %s staff, movements %s', z.zone, z.staff, coalesce(sum(m.staff), 0))
+  from zones z
+  left join (select way.zone, way.staff
+               from passages p
+               join grants g on g.site = $1 and g.grant_id = p.grant_id
+                            and g.product_class in ('staff', 'contractor')
+              cross join lateral (values (p.to_zone, 1), (p.from_zone, -1)) as way (zone, staff)
+              where p.site = $1
+             union all select zone, staff from calibrations where site = $1
+             union all select against, -staff from calibrations where site = $1) m using (zone)
+ where z.site = $1
+ group by z.zone, z.staff
+having z.staff <> coalesce(sum(m.staff), 0)
+union all
+select format('all zones together hold %s staff', sum(staff)) from zones where site = $1 having sum(staff) <> 0
+ order by 1
+
+-- name: first_entries_match_passages
+-- Visitors who entered on a right for the first time on the zone's present business day.
+select format('zone %s on %s: %s first entries, %s passages', z.zone, z.day, z.entered, count(p.seq))
+  from zones z
+  join sites s on s.site = z.site
+  left join (passages p join grants g on g.site = $1 and g.grant_id = p.grant_id and g.kind = 'entry'
+                                     and g.product_class not in ('staff', 'contractor'))
+    on p.site = $1 and p.to_zone = z.zone and p.direction = 'entry'
+   and p.booked_at >= (z.day + s.business_day_start) at time zone s.timezone
+   and not exists (select from calibrations c
+                    where c.site = $1
+                      and c.key = format('late_upload:%s:%s:%s:%s:%s', p.device, p.boot, p.direction, p.seq, z.zone))
+ where z.site = $1 and z.day is not null
+ group by z.zone, z.day, z.entered
+having z.entered <> count(p.seq)
+ order by 1
+
+-- name: stops_are_what_people_ordered
+select format('zone %s: %s is stopped until %s, the last order says %s', z.zone, now.what, now.until, o.until)
+  from zones z
+ cross join lateral (values ('entry', z.entry_stopped_until), ('sale', z.sale_stopped_until),
+                            ('one_for_one', z.one_for_one_until)) as now (what, until)
+  left join lateral (select until from zone_stops o
+                      where o.site = $1 and o.zone = z.zone and o.what = now.what
+                      order by stop desc limit 1) o on true
+ where z.site = $1 and now.until is distinct from o.until
+ order by 1
+
+-- name: days_close_with_what_was_left
+-- The close of a day writes off exactly those whom it says.
+select format('%s: residual %s, corrections %s', d.day, d.residual, coalesce(sum(c.delta), 0))
+  from day_closes d
+  left join calibrations c on c.site = $1 and c.reason = 'night_close'
+                          and c.key like format('night_close:%s:%%', d.day)
+ where d.site = $1
+ group by d.day, d.residual
+having d.residual <> -coalesce(sum(c.delta), 0)
  order by 1
 
 -- name: payments_match_orders
--- Invariant 12.
-select format('order %s of %s cents: %s paid, change %s of %s', o.order_id, o.total_cents, coalesce(sum(p.tendered_cents
-              - p.change_cents), 0), coalesce(sum(p.change_cents), 0), o.change_cents)
-  from orders o left join payments p on p.site = $1 and p.order_id = o.order_id
+-- Invariant 12. What paid for nothing is to go back; an order that waits for its money, or has run out, has none.
+select format('order %s of %s cents: %s paid, %s of it for nothing, change %s of %s', o.order_id, o.total_cents, p.paid,
+              b.back, p.change, o.change_cents)
+  from orders o
+  left join reservations r on r.site = $1 and r.order_id = o.order_id
+ cross join lateral (select coalesce(sum(tendered_cents - change_cents), 0) as paid,
+                            coalesce(sum(change_cents), 0) as change
+                       from payments where site = $1 and order_id = o.order_id) p
+ cross join lateral (select coalesce(sum(amount_cents), 0) as back
+                       from refunds where site = $1 and order_id = o.order_id and kind = 'payment') b
  where o.site = $1
- group by o.order_id, o.total_cents, o.change_cents
-having o.total_cents <> coalesce(sum(p.tendered_cents - p.change_cents), 0)
-    or o.change_cents <> coalesce(sum(p.change_cents), 0)
+   and (p.paid - b.back <> case when coalesce(r.state, 'paid') = 'paid' then o.total_cents else 0 end
+        or p.change <> o.change_cents)
  order by 1
 
 -- name: orders_add_up
@@ -288,7 +358,7 @@ select format('ticket %s: zone %s, %s instead of %s people', coalesce(e.ticket, 
               case when t.ticket is null then 'none' else coalesce(t.sold::text, 'unlimited') end)
   from (select distinct t.ticket, r.place - 1 as rule, z.zone,
                case coalesce((r.rule ->> 'uses')::bigint, 1) when 0 then null
-                    else least(coalesce((r.rule ->> 'uses')::bigint, 1) * p.pax, 2147483647) end as sold
+                    else least(coalesce((r.rule ->> 'uses')::bigint, 1) * t.pax, 2147483647) end as sold
           from tickets t
           join products p on p.site = $1 and p.product = t.product and p.version = t.version
          cross join lateral jsonb_array_elements(p.rules -> 'rights') with ordinality as r (rule, place)

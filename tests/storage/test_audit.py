@@ -11,7 +11,8 @@ from trio_asyncio import aio_as_trio
 from protocols.messages import Denied, Granted, PassageKind
 from storage.audit import DETAIL_LIMIT, AuditError, audit, check, check_names
 from storage.connection import Dsn
-from storage.interfaces import AuditEntry, Calibrate, IncidentNote, SiteSetup
+from storage.interfaces import AuditEntry, Calibrate, IncidentNote, SiteSetup, StopZone
+from storage.queries import load
 from storage.testing import (
     TEMPLATE,
     LedgerUser,
@@ -39,6 +40,7 @@ CORRUPTIONS: dict[str, list[str]] = {
         "update entitlements set sold = 1, redeemed = 2 where entitlement in (select entitlement from grants g join "
         "grant_ends e using (site, grant_id) where g.pax = 2)",
         "update products set pax = 1 where product = 'pair'",
+        "update tickets set pax = 1 where product = 'pair'",
     ],
     "holds_are_the_open_grants": [
         # the hold of an open grant vanishes, and the counters with it
@@ -68,8 +70,8 @@ CORRUPTIONS: dict[str, list[str]] = {
     "redemptions_use_the_right_granted": [
         # two people on two grants, each booked on the other's right: every counter still adds up
         "update redemptions r set entitlement = other.entitlement from redemptions other where r.grant_id = "
-        "(select min(grant_id) from grants) and other.grant_id = (select max(grant_id) from grants) or r.grant_id = "
-        "(select max(grant_id) from grants) and other.grant_id = (select min(grant_id) from grants)",
+        "(select min(grant_id) from grants) and other.grant_id = (select grant_id from grants where pax = 3) or r.grant_id = "
+        "(select grant_id from grants where pax = 3) and other.grant_id = (select min(grant_id) from grants)",
     ],
     "grants_fit_their_right": ["update grants set ticket = 1 where pax = 3"],
     "grants_are_within_validity": ["update tickets set valid_from = valid_to - interval '1 minute'"],
@@ -89,10 +91,17 @@ CORRUPTIONS: dict[str, list[str]] = {
     ],
     "zones_conserve_people": [
         "update passages set to_zone = 'nowhere' where grant_id = (select min(grant_id) from grants)",
-        "update zones set inside = inside - 1 where zone = 'park'",
+        "update zones set inside = inside - 1, entered = entered - 1 where zone = 'park'",
     ],
     "zone_holds_match_holds": ["update zones set held = held + 1 where zone = 'tower'"],
     "limits_held_at_every_grant": ["update grants set zone_limit = 1"],
+    "staff_counts_match_movements": [
+        "update zones set staff = staff + 1 where zone = 'park'",
+        "update zones set staff = staff - 1 where zone = 'outside'",
+    ],
+    "first_entries_match_passages": ["update zones set entered = entered + 1 where zone = 'park'"],
+    "stops_are_what_people_ordered": ["update zones set sale_stopped_until = null"],
+    "days_close_with_what_was_left": ["update day_closes set residual = residual + 1"],
     "payments_match_orders": ["delete from payments where order_id = (select min(order_id) from orders)"],
     "orders_add_up": [
         "update orders set total_cents = total_cents + 1, change_cents = change_cents - 1",
@@ -123,7 +132,9 @@ ALSO = {
     "never_more_used_than_sold": {"guards_are_in_force"},
     "single_use_admits_one_person": {"guards_are_in_force", "never_more_used_than_sold"},
 }
-NO_CONSTRAINT = "alter table entitlements drop constraint never_more_than_sold"
+NO_CONSTRAINT = (
+    "alter table entitlements drop constraint never_more_than_sold, drop constraint never_more_set_aside_than_sold"
+)
 for _check in ("never_more_used_than_sold", "single_use_admits_one_person"):
     CORRUPTIONS[_check].insert(0, NO_CONSTRAINT)
 
@@ -158,11 +169,21 @@ async def _busy_site(ledger: LedgerUser) -> None:
     ledger.address.tell(
         IncidentNote(incident=7, seq=0, at=now, kind="triggered", lane="", user="chen", detail="drill")
     )
+    until = time.time() + 3600.0
+    await ledger.ask(StopZone(zone="park", what="sale", until=until, user="chen", reason="crowd", at=time.time()))
+    (warden,) = await ledger.sell("staff")
+    for number in range(2):
+        inside = await ledger.scan(warden.ticket, lane="lane3")
+        assert isinstance(inside, Granted)
+        if number == 0:
+            await ledger.passes(inside, lane="lane3")
+        await ledger.ends(inside, 1 - number, lane="lane3")
     await ledger.ask(Calibrate(zone="tower", delta=1, reason="counted", user="chen", at=time.time()))
 
 
 def _site() -> SiteSetup:
     products = [product("adult"), product("group30", pax=30, price_cents=240_000), product("pair", pax=2)]
+    products.append(product("staff", product_class="staff", uses=0))
     return setup(limit=50, products=products)
 
 
@@ -192,7 +213,7 @@ async def _broken_by(*statements: str) -> set[str]:
 
 
 def test_every_check_is_listed_here() -> None:
-    assert list(CORRUPTIONS) == check_names()
+    assert list(CORRUPTIONS) == [name for name in check_names() if name not in load("audit_office")]
 
 
 async def test_a_busy_site_is_clean() -> None:
