@@ -1,5 +1,7 @@
 """Readers' lines: endings, identifiers, noise, bounds."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,3 +100,85 @@ def test_any_split_of_garbage_gives_and_counts_the_same(garbage, cuts, max_bytes
     assert whole.feed(garbage) == feed_in_pieces(pieces, garbage, cuts)
     assert whole.bad_frames == pieces.bad_frames
     assert whole.pending_bytes == pieces.pending_bytes <= max_bytes
+
+
+# --- answers to commands ----------------------------------------------------------------------------------------------
+
+CRC_OK = bytes.fromhex("02000001003331")  # EM3095 manual, which is GM65's frame too: success
+CRC_DAMAGED = bytes.fromhex("02000101000401")  # "CRC check failure"
+CRC_UNKNOWN = bytes.fromhex("02000301006a61")  # "invalid command"
+# HR52 manual: the answer to a data format command
+NEWLAND_OK = bytes.fromhex("02013030303040 44464d414444 30363939393030333939393946313431 063b03")
+NEWLAND_BAD = b"\x02\x010000#SCNTRG9\x15;\x03"
+NEWLAND_UNKNOWN = b"\x02\x010000#XXXYYY\x05;\x03"
+
+
+@pytest.mark.parametrize(
+    ("family", "octets", "reply"),
+    [
+        ("gm65", CRC_OK, scanner.Reply(True)),
+        ("gm65", CRC_DAMAGED, scanner.Reply(False, "damaged on the way")),
+        ("gm65", CRC_UNKNOWN, scanner.Reply(False, "unknown command")),
+        ("newland", NEWLAND_OK, scanner.Reply(True)),
+        ("newland", NEWLAND_BAD, scanner.Reply(False, "bad value")),
+        ("newland", NEWLAND_UNKNOWN, scanner.Reply(False, "unknown command")),
+    ],
+)
+@pytest.mark.parametrize("around", [(b"", b""), (b"PF1:A\r", b"PF1:B\r"), (b"PF1:", b"AB\r"), (b"\x02", b"\x03")])
+def test_published_answers_are_taken_out_of_the_stream(family, octets, reply, around):
+    before, after = around
+    for pieces in (1, 3, len(octets)):
+        found = scanner.ReplyFilter(family)
+        stream = before + octets + after
+        step = max(1, len(stream) // pieces)
+        passed, replies = b"", []
+        for at in range(0, len(stream), step):
+            rest, some = found.feed(stream[at : at + step])
+            passed += rest
+            replies += some
+        assert (passed + found.reset(), replies) == (before + after, [reply])
+
+
+def test_a_damaged_answer_is_no_answer_and_no_code():
+    found = scanner.ReplyFilter("gm65")
+    passed, replies = found.feed(CRC_OK[:-1] + b"\x32" + b"PF1:A\r")
+    assert replies == []
+    assert ScannerFramer().feed(passed + b"PF1:B\r") == [Read("PF1:B")]
+
+
+def test_an_answer_that_never_ends_is_given_back():
+    found = scanner.ReplyFilter("newland")
+    assert found.feed(b"\x02\x010000#SCN") == (b"", [])
+    assert found.pending_bytes == 10
+    assert found.reset() == b"\x02\x010000#SCN"
+    passed, replies = found.feed(b"\x02\x01" + b"A" * scanner.REPLY_BYTES_MAX)
+    assert (len(passed), replies) == (scanner.REPLY_BYTES_MAX + 2, [])
+
+
+@pytest.mark.parametrize("family", ["", "honeywell", "cipherlab"])
+def test_families_that_answer_nothing_pass_everything_on(family):
+    found = scanner.ReplyFilter(family)
+    assert not found.answers
+    assert found.feed(CRC_OK + NEWLAND_OK) == (CRC_OK + NEWLAND_OK, [])
+
+
+@given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=8), st.sampled_from(["gm65", "newland"]))
+def test_any_bytes_pass_the_filter_in_any_pieces_alike(data, cuts, family):
+    whole, pieces = scanner.ReplyFilter(family), scanner.ReplyFilter(family)
+    passed, replies = whole.feed(data)
+    rest, some = b"", []
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    for begin, end in pairwise(edges):
+        more, answers = pieces.feed(data[begin:end])
+        rest += more
+        some += answers
+    assert (rest + pieces.reset(), some) == (passed + whole.reset(), replies)
+    assert whole.pending_bytes == 0
+
+
+@given(st.lists(st.sampled_from([CRC_OK, CRC_UNKNOWN, b"PF1:ABC\r", b"\x02CODE\x03\r"]), max_size=8))
+def test_codes_come_through_between_answers(parts):
+    passed, replies = scanner.ReplyFilter("gm65").feed(b"".join(parts))
+    codes = [read.text for read in ScannerFramer().feed(passed)]
+    assert codes == [part.strip(b"\x02\x03\r").decode() for part in parts if part.endswith(b"\r")]
+    assert len(replies) == len(parts) - len(codes)
