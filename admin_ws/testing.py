@@ -29,7 +29,16 @@ LOOK_EVERY_S = 0.005
 ACKNOWLEDGE_S = 0.3  # from one lane's acknowledgement to the next
 PRINTING_S = 1.0
 
-OPERATOR = ("evacuation.trigger", "evacuation.restore", "lane.rearm", "lane.set_mode", "lane.open", "site.view")
+OPERATOR = (
+    "evacuation.trigger",
+    "evacuation.restore",
+    "lane.rearm",
+    "lane.set_mode",
+    "lane.open",
+    "zone.stop",
+    "zone.calibrate",
+    "site.view",
+)
 USERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "anna": ("correct horse", "operator", OPERATOR),
     "boris": ("battery staple", "operator", OPERATOR),
@@ -116,6 +125,9 @@ class StubSite:
             route("lane.rearm", c.RearmLane, "lane.rearm", address=self.evacuation),
             route("lane.set_mode", c.SetMode, "lane.set_mode"),
             route("lane.open", c.ManualOpen, "lane.open"),
+            route("lane.pause", c.PauseBatch, "lane.open"),
+            route("zone.stop", c.StopZoneFor, "zone.stop"),
+            route("zone.calibrate", c.CalibrateZone, "zone.calibrate"),
             route("sales.products", c.ListProducts, "sales.sell"),
             route("sales.sell", c.Sell, "sales.sell"),
             route("sales.print_jobs", c.GetPrintJobs, "sales.sell"),
@@ -241,6 +253,10 @@ class StubSite:
                     self.lanes[index] = msgspec.structs.replace(lane, mode=message.mode)
                     self.hub_address.tell(self.lanes[index])
             return c.Done()
+        if isinstance(message, c.PauseBatch | c.StopZoneFor):
+            return c.Done(detail="done")
+        if isinstance(message, c.CalibrateZone):
+            return c.Done(detail="waiting for a second person")
         if isinstance(message, c.ManualOpen):
             if message.pax > 5:
                 raise Refusal("too_many", "一次最多 5 人", "Five people at most")

@@ -298,6 +298,58 @@ async def test_a_command_is_sent_with_its_reason_and_a_refusal_is_shown_in_words
         assert [(m.by, m.reason) for m in commands] == [("anna", "cleaning"), ("anna", "school class")]
 
 
+async def test_a_running_batch_is_paused_and_nothing_else_can_be() -> None:
+    def script(page: Any) -> None:
+        enter(page, site)
+        page.click("[data-lane=lane-2]")
+        page.locator(".lane-panel").wait_for()
+        assert page.locator("[data-testid=pause]").count() == 0, "no batch runs"
+        batch = msgspec.structs.replace(site.lanes[1], state="granted", passed=12, pax=20)
+        on_site(site.hub_address.tell, batch)
+        page.wait_for_selector("[data-testid=pause]:has-text('12/20')")
+        page.click("[data-testid=pause]")
+        page.wait_for_selector("text=Give a reason")
+        page.fill(".lane-panel input >> nth=0", "the guide asked")
+        page.click("[data-testid=pause]")
+        page.wait_for_selector(".lane-panel >> text=Sent")
+
+    async with StubSite().open() as site:
+        await in_browser(script)
+        assert [(m.lane, m.by) for m in site.sees if isinstance(m, c.PauseBatch)] == [("lane-2", "anna")]
+
+
+async def test_a_zone_is_stopped_for_a_time_with_a_reason_and_its_count_is_corrected() -> None:
+    def script(page: Any) -> None:
+        enter(page, site)
+        zone = page.locator("[data-zone=north]")
+        zone.locator("summary").click()
+        zone.locator("button:has-text('Apply')").click()
+        zone.locator("text=Give a reason").wait_for()
+        zone.locator("input >> nth=0").fill("storm")
+        zone.locator("button:has-text('Apply')").click()
+        zone.locator("text=done").wait_for()
+        stopped = c.ZoneView(
+            zone="north", name="Park", inside=70, held=0, limit=100, state="stopped", staff=3, entered=512,
+            sale_stopped=True, stopped_until=time.time() + 1800,
+        )  # fmt: skip
+        on_site(site.hub_address.tell, stopped)
+        zone.locator("text=Entry stopped").wait_for()
+        words = zone.inner_text()
+        for part in ("512 first entries today", "3 of them staff", "Stopped until", "Sale stopped"):
+            assert part in words, (part, words)
+        zone.locator("input >> nth=0").fill("counted by hand")
+        zone.locator("input[type=number] >> nth=1").fill("-30")
+        zone.locator("button:has-text('Correct the count')").click()
+        zone.locator("text=waiting for a second person").wait_for()
+
+    async with StubSite().open() as site:
+        await in_browser(script)
+        (stop,) = (m for m in site.sees if isinstance(m, c.StopZoneFor))
+        assert (stop.what, stop.minutes, stop.reason, stop.by) == ("entry", 30, "storm", "anna")
+        (correction,) = (m for m in site.sees if isinstance(m, c.CalibrateZone))
+        assert (correction.delta, correction.reason, correction.by) == (-30, "counted by hand", "anna")
+
+
 async def test_a_cashier_sells_from_the_keyboard_and_sees_the_ticket_printed() -> None:
     def script(page: Any) -> None:
         enter(page, site, "chen")

@@ -92,6 +92,16 @@ function Zone({ id }: { id: string }): JSX.Element {
 
 /** Stops with their latest end, and corrections; folded away, because they are seldom wanted. */
 function Commands({ id }: { id: string }): JSX.Element {
+  const [open, setOpen] = useState(false);
+  return (
+    <details class="zone-commands" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>{t("zoneCommands")}</summary>
+      {open && <Orders id={id} />}
+    </details>
+  );
+}
+
+function Orders({ id }: { id: string }): JSX.Element {
   const [reason, setReason] = useState("");
   const [what, setWhat] = useState("entry");
   const [minutes, setMinutes] = useState(MINUTES_USUAL);
@@ -111,8 +121,7 @@ function Commands({ id }: { id: string }): JSX.Element {
     }
   };
   return (
-    <details class="zone-commands">
-      <summary>{t("zoneCommands")}</summary>
+    <>
       <label>
         {t("reason")}
         <input value={reason} maxLength={200} onInput={(event) => setReason(event.currentTarget.value)} />
@@ -166,6 +175,6 @@ function Commands({ id }: { id: string }): JSX.Element {
           <Icon name={message.bad ? "cross" : "check"} /> {message.text}
         </p>
       )}
-    </details>
+    </>
   );
 }
