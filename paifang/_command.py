@@ -14,6 +14,21 @@ import trio
 if TYPE_CHECKING:
     from paifang.site import SiteFile
 
+DEFAULT_DATA = Path("var")
+DEMO_SITE = Path(__file__).resolve().parent.parent / "sites" / "demo.toml"
+
+SITE_OPTION = click.option(
+    "--site", type=click.Path(path_type=Path), default=DEMO_SITE, help="The site file; without it, the demo's."
+)
+DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_DATA,
+    show_default=True,
+    help="Folder of keys, users, latch, embedded database.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+
 EXIT_WRONG = 1  # what was asked for does not hold
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
@@ -76,6 +91,8 @@ def _cures() -> tuple[type[Exception], ...]:
     names = {
         "admin_ws.client": "ConsoleError",
         "drivers.errors": "DeviceError",
+        "drivers.trace": "TraceError",
+        "paifang._device_find": "DeviceToolError",
         "paifang.check": "SiteFileError",
         "paifang.explain": "ExplainError",
         "paifang.demo": "DemoError",

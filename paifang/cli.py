@@ -10,20 +10,12 @@ from typing import Any
 import click
 import msgspec
 
-from paifang._command import EXIT_WRONG, carry_out, load_site, open_database, show
-
-DEFAULT_DATA = Path("var")
-DEMO_SITE = Path(__file__).resolve().parent.parent / "sites" / "demo.toml"
+from paifang._command import DATA, DEMO_SITE, EXIT_WRONG, JSON, carry_out, load_site, open_database, show
+from paifang.devices import devices, reload
 
 _SITE = click.argument("site", type=click.Path(path_type=Path), required=False, default=DEMO_SITE)
-_DATA = click.option(
-    "--data",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_DATA,
-    show_default=True,
-    help="Folder of keys, users, latch, embedded database.",
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+_DATA = DATA
+_JSON = JSON
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -34,6 +26,10 @@ def main() -> None:
     First try: `paifang run` starts a server with a simulated site.  SITE is a site file; without one the commented
     example sites/demo.toml is used.
     """
+
+
+main.add_command(devices)
+main.add_command(reload)
 
 
 # --- running a site -----------------------------------------------------------------------------------------------
@@ -241,7 +237,7 @@ def explain(code: str, lane: str, at: str, face: bool, site: Path, url: str, use
 
 
 @main.command()
-@click.argument("name", type=click.Choice(["runtime", "admission", "face"]))
+@click.argument("name", type=click.Choice(["runtime", "admission", "face", "bus"]))
 @click.option("--quick", is_flag=True, help="Seconds instead of a minute, and less exact.")
 @_JSON
 def bench(name: str, quick: bool, as_json: bool) -> None:

@@ -1,6 +1,6 @@
 """Serial lines under Trio: our own non-blocking descriptor, cancellable everywhere, back by itself after a re-plug."""
 
-from drivers.serial._line import LineBusy, SerialLine, check_baud, open_line, open_unlocked, write_unlocked
+from drivers.serial._line import LineBusy, SerialLine, check_baud, line_holder, open_line, open_unlocked, write_unlocked
 from drivers.serial._reconnect import Backoff, reconnecting
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "LineBusy",
     "SerialLine",
     "check_baud",
+    "line_holder",
     "open_line",
     "open_unlocked",
     "reconnecting",

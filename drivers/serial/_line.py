@@ -171,6 +171,14 @@ async def write_unlocked(path: str, baud: int, data: bytes, deadline_s: float) -
         await line.send_all(data, deadline_s, drain=True)
 
 
+def line_holder(path: str) -> str:
+    """Who holds the line now, as "name (pid 12)"; empty when nobody does, or the system does not say. Opens nothing."""
+    try:
+        return _holder_of(os.stat(path))
+    except OSError:
+        return ""
+
+
 def _open(path: str, baud: int, *, owner: bool) -> SerialLine:
     speed = _BAUDS[check_baud(baud)]
     try:
@@ -223,7 +231,10 @@ def _flush(fd: int, queue: int) -> None:
 
 def _holder(fd: int) -> str:
     """Who holds the flock on this tty, from /proc/locks, as "name (pid 12)"; empty when the system does not say."""
-    status = os.fstat(fd)
+    return _holder_of(os.fstat(fd))
+
+
+def _holder_of(status: os.stat_result) -> str:
     wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     try:
         for row in Path("/proc/locks").read_text().splitlines():
