@@ -30,8 +30,7 @@ from protocols.board4 import (
 from protocols.errors import BoardError
 from protocols.messages import Direction
 from sim.barrier import DEFAULT_TIMING, Hold, Person, SimBarrier, Timing
-from sim.bus import Mischief, Port
-from sim.line import SimLine
+from sim.bus import Port, SimBus
 from sim.truth import Truth
 
 _ALARM_STATES = {
@@ -66,8 +65,12 @@ class SimBoard:
         self.lane = lane
         self.device = f"{lane}-board"
         self.barrier = SimBarrier(self, timing=timing)
-        self.line = SimLine(path) if port is None else port
-        self.mischief = Mischief() if port is None else port.mischief
+        self._bus: SimBus | None = None
+        if port is None:
+            self._bus = SimBus(path, None)
+            port = self._bus.port(0.0)
+        self.line = port
+        self.mischief = self.line.mischief
         self.lost_replies = lost_replies  # share of statuses that do not arrive
         self.entries = 0
         self.exits = 0
@@ -82,12 +85,11 @@ class SimBoard:
 
     async def run(self) -> None:
         """Serve the line and move the barrier until cancelled."""
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.barrier.run)
-                nursery.start_soon(self._serve)
-        finally:
-            self.line.close()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.barrier.run)
+            if self._bus is not None:
+                nursery.start_soon(self._bus.run)
+            nursery.start_soon(self._serve)
 
     def fire(self, on: bool) -> None:
         """The contact of the fire panel: opens without any server."""

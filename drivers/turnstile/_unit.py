@@ -85,6 +85,7 @@ class Unit:
         self._infers = infers_tailgating
         self._barrier = Barrier.UNKNOWN
         self._last: Reading | None = None  # the last one believed, as long as the board is heard
+        self._opened = False  # the line was there before
         self._announce = False  # say DeviceUp again: the counts were put on another footing
         self._alarms: dict[AlarmKind, float] = {}  # when each was last seen
         self._emit: Emit = _to_nobody
@@ -105,8 +106,9 @@ class Unit:
 
     def line_opened(self, now: float) -> None:
         """The line is there, perhaps again."""
-        if self.meter.frames_out:
+        if self._opened:
             self.meter.reconnects += 1
+        self._opened = True
         self.dialect.lost()
         self.believed_at, self.next_poll, self.unheard = now, now, 0
 

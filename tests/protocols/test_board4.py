@@ -39,6 +39,45 @@ def test_golden_status():
     assert board4.encode_status(board4.status(11, State.TAILGATING, 1234, 1200)) == STATUS_11
 
 
+@pytest.mark.parametrize(
+    ("build", "published"),
+    [
+        (board4.enter_open, "AA 00 01 02 00 1E 08 00 00 00 00 00 00 00 00 29"),
+        (board4.exit_open, "AA 00 01 02 00 1E 08 00 03 00 00 00 00 00 00 2C"),
+        (board4.enter_hold, "AA 00 01 02 00 1E 08 00 01 00 00 00 00 00 00 2A"),
+        (board4.exit_hold, "AA 00 01 02 00 1E 08 00 04 00 00 00 00 00 00 2D"),
+        (board4.enter_close, "AA 00 01 02 00 1E 08 00 02 00 00 00 00 00 00 2B"),
+        (board4.exit_close, "AA 00 01 02 00 1E 08 00 05 00 00 00 00 00 00 2E"),
+    ],
+)
+def test_the_frames_of_another_published_host_program_in_both_directions(build, published):
+    data = bytes.fromhex(published)
+    assert build(0x1E) == data
+    assert board4.encode_command(board4.decode_command(board4.decode_frame(data))) == data
+
+
+@pytest.mark.parametrize(
+    ("locked", "published"),
+    [
+        (True, "AA 00 01 02 05 1E 02 00 01 00 00 00 00 00 00 29"),
+        (False, "AA 00 01 02 05 1E 02 00 00 00 00 00 00 00 00 28"),
+    ],
+)
+def test_the_published_lock_in_both_directions(locked, published):
+    data = bytes.fromhex(published)
+    assert board4.encode_lock(0x1E, locked) == data
+    (frame,) = Board4Framer().feed(data)
+    assert board4.decode_lock(frame) is locked
+    assert board4.encode_frame(frame) == data
+    for read in (board4.decode_command, board4.decode_status):
+        with pytest.raises(BoardError):
+            read(frame)
+    with pytest.raises(BoardError):
+        board4.decode_lock(board4.decode_frame(ENTER_OPEN))
+    with pytest.raises(BoardError):
+        board4.encode_lock(256, locked)
+
+
 @pytest.mark.parametrize("state", [state for state in State if state is not State.UNLISTED])
 def test_every_listed_state_round_trips(state):
     sent = board4.status(3, state, 0xFFFFFF, 0)

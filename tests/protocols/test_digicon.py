@@ -58,7 +58,9 @@ def test_what_does_not_go_together_is_refused(code, direction):
         digicon.encode(code, direction)
 
 
-@pytest.mark.parametrize("data", ["02 02 00 48 49", "02 03 00 48 48", "03 02 00 48 48", "02 03 00 48 06 4f", "02 02 00"])
+@pytest.mark.parametrize(
+    "data", ["02 02 00 48 49", "02 03 00 48 48", "03 02 00 48 48", "02 03 00 48 06 4f", "02 02 00", ""]
+)
 def test_what_is_no_frame_is_refused(data):
     with pytest.raises(BoardError):
         digicon.decode(bytes.fromhex(data))
