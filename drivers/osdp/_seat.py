@@ -36,7 +36,8 @@ RETRY_MAX_S = 3.0  # so that a reader is back within five seconds of answering, 
 AUTHENTICATION_RETRY_MIN_S = 5.0  # a wrong key does not become right by asking again
 AUTHENTICATION_RETRY_MAX_S = 80.0
 JITTER_LOW = 0.6
-NAK_SECURITY = frozenset({0x05, 0x06})
+NAK_KEY_NEEDED = 0x06
+NAK_SECURITY = frozenset({0x05, NAK_KEY_NEEDED})
 OF_OURS = range(0x64, 0x6C)  # commands that we ask the library to send: status, output, light, buzzer, text
 
 
@@ -218,7 +219,7 @@ class Seat:
             return ""
         no = said.code == NAK
         if self.key is None:
-            needs_key = no and said.data[:1] and said.data[0] in NAK_SECURITY
+            needs_key = no and said.data[:1] == bytes((NAK_KEY_NEEDED,))
             return "the reader wants a key, and none is set" if needs_key else ""
         if asked.code == CHALLENGE:
             return nak_reason(said) if no else "the reader has another key"

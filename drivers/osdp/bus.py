@@ -83,6 +83,7 @@ class OsdpReader:
         self.asked_status = False  # since it came online; from then on a reader tells what changes
         self.shines = False  # with a light that stays until something else is said
         self.emit: Emit | None = None
+        self.left = trio.Event()  # its `run` has ended
         self._bus = bus
         self._key = key
         self._patterns = patterns
@@ -102,7 +103,7 @@ class OsdpReader:
         """Serve the reader until cancelled; and while it is this reader's turn, the whole bus."""
         if self.emit is not None:
             raise RuntimeError(f"reader {self.address} runs already")
-        self.emit = emit
+        self.emit, self.left = emit, trio.Event()
         try:
             await self._bus.serve(self)
         finally:
@@ -266,9 +267,12 @@ class OsdpBus:
         return reader
 
     async def serve(self, reader: OsdpReader) -> None:
-        """For `OsdpReader.run`: be polled until cancelled, and serve the line for all when nobody else does."""
-        if any(other.address == reader.address for other in self._running):
-            raise RuntimeError(f"two readers at address {reader.address} of {self.path}")
+        """For `OsdpReader.run`: be polled until cancelled, and serve the line for all when nobody else does.
+
+        A reader that is to take the place of another at its address waits until that one has left.
+        """
+        while (other := next((each for each in self._running if each.address == reader.address), None)) is not None:
+            await other.left.wait()
         self._running.append(reader)
         self._panel = None
         try:
@@ -277,6 +281,7 @@ class OsdpBus:
         finally:
             self._running.remove(reader)
             self._panel = None
+            reader.left.set()
 
     def _open(self) -> SerialLine:
         return open_line(self.path, self._baud)

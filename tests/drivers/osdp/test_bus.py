@@ -582,11 +582,12 @@ async def test_a_reader_may_be_replaced_at_its_address(rig: Rig) -> None:
     seat = rig.add(text="none")
     rig.start()
     await rig.all_up()
-    seat.scope.cancel()
-    await trio.lowlevel.checkpoint()
     again = Seat(rig.bus.reader(1, key=KEY), seat.device)
     rig.seats = [again]
-    rig.start(again)
+    rig.start(again)  # as at a reload: the new one is there before the old one has left
+    await rig.reads(seat, "04A1B2C2")
+    assert again.events == []
+    seat.scope.cancel()
     await rig.all_up()
     await rig.reads(again, "04A1B2C3")
 
