@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from drivers.base import Driver, Printer
 from paifang._wires import Wires
 from paifang.site import Board, CounterDevice, Fire, Lane, Reader, SiteFile
@@ -67,7 +65,7 @@ def _gate(lane: Lane, board: Board, controller: Any) -> DeviceSpec:
         lane=lane.id,
         language=board.language,
         place=_place(board, controller),
-        tables=(msgspec.structs.replace(board, fire="site"), controller),
+        tables=(board, controller),
         make=lambda wires: wires.gate(board, controller),
         fixed=(board.fire,),
     )

@@ -197,6 +197,8 @@ def _controller(key: str, controller: Controller) -> Iterator[Problem]:
 def _fire(key: str, fire: Fire, controllers: list[str]) -> Iterator[Problem]:
     if not 1 <= len(fire.contacts) <= CONTACTS_MAX:
         yield Problem(f"{key}.contacts", f"{len(fire.contacts)} contacts", f"1 to {CONTACTS_MAX}")
+    if fire.id == "boards":
+        yield Problem(f"{key}.id", '"boards" is the name of the boards\' own fire inputs', "any other name")
     names = [contact.name for contact in fire.contacts]
     for place, contact in enumerate(fire.contacts):
         at = f"{key}.contacts[{place}]"

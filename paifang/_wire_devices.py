@@ -9,6 +9,7 @@ from typing import Any, cast
 import structlog
 
 from actors.counter import Counter
+from actors.fire import FireActor, FirePolicy
 from actors.gate import GateActor
 from actors.lane import BoardLane, LaneParts, LinkLane
 from actors.printer import PrinterActor
@@ -16,7 +17,7 @@ from actors.reader import ReaderActor
 from core import Address, Child
 from drivers.base import Driver, DriverStatistics, Gate, Printer
 from drivers.slot import GateSlot, PrinterSlot, Slot
-from paifang._device_specs import GATE, PRINTER, READER, DeviceSpec, device_specs
+from paifang._device_specs import FIRE, GATE, PRINTER, READER, DeviceSpec, device_specs
 from paifang._wires import Wires, patterns
 from paifang.setups import lane_config
 from paifang.site import SiteFile
@@ -24,6 +25,7 @@ from protocols.console import DeviceView
 
 GATE_MAILBOX_CAPACITY = 64
 READER_MAILBOX_CAPACITY = 16
+FIRE_MAILBOX_CAPACITY = 64
 PRINTER_MAILBOX_CAPACITY = 512
 COUNTER_MAILBOX_CAPACITY = 1024
 
@@ -51,6 +53,7 @@ class Devices:
         lanes: Mapping[str, Address],
         ledger: Address,
         hub: Address,
+        evacuation: Address,
         statistics: MutableMapping[str, Callable[[], DriverStatistics]],
     ) -> None:
         self.specs: dict[str, DeviceSpec] = device_specs(site)
@@ -64,17 +67,20 @@ class Devices:
         self._address = address
         self._ledger = ledger
         self._hub = hub
+        self._evacuation = evacuation
+        self._boards_fire: Address | None = None
         self._statistics = statistics
         self._addresses: dict[str, Address] = {}
-        for name, spec in self.specs.items():
-            if spec.kind in (GATE, PRINTER):  # others are told to before they are started
-                self._addresses[name] = self._new_address(spec)
+        for spec in self.specs.values():
+            if spec.kind in (GATE, PRINTER):  # others speak to them before they are started
+                self._new_address(spec)
 
     # --- the tree ---------------------------------------------------------------------------------------------
 
     def children(self, parts: LaneParts, link: Address) -> list[Child]:
-        """Lanes with their devices, then what belongs to no lane, in the order of their start."""
-        children: list[Child] = []
+        """Fire contacts, lanes with their devices, printers, in the order of their start."""
+        children: list[Child] = [self.child(spec) for spec in self.specs.values() if spec.kind == FIRE]
+        children += self._fire_of_boards()
         for lane in self._site.lanes:
             address = self.lanes[lane.id]
             config = lane_config(lane)
@@ -89,7 +95,22 @@ class Devices:
                 self.refuses[lane.id] = linked.refuses
                 children.append(Child(address, linked.run))
             children += [self.child(spec) for spec in self.specs.values() if spec.lane == lane.id]
-        return children + [self.child(spec) for spec in self.specs.values() if not spec.lane]
+        return children + [self.child(spec) for spec in self.specs.values() if spec.kind == PRINTER]
+
+    def _fire_of_boards(self) -> list[Child]:
+        """One actor for the fire inputs of all boards that open the whole site."""
+        contacts = {
+            lane.id: FirePolicy(text=lane.name)
+            for lane in self._site.lanes
+            if lane.board is not None and lane.board.fire == "site"
+        }
+        if not contacts:
+            return []
+        self._boards_fire = self._address("fire/boards", FIRE_MAILBOX_CAPACITY)
+        actor = FireActor(
+            "fire/boards", contacts, evacuation=self._evacuation, hub=self._hub, ledger=self._ledger
+        )
+        return [Child(self._boards_fire, actor.run)]
 
     def child(self, spec: DeviceSpec, driver: Driver | Printer | None = None) -> Child:
         """The actor of one device, with a driver in its slot."""
@@ -99,13 +120,23 @@ class Devices:
         run: Callable[[Address], Any]
         if spec.kind == GATE:
             slot = GateSlot(spec.name, cast(Gate, driver))
-            run = GateActor(spec.name, slot, self.lanes[spec.lane], spec.lane, self._hub).run
+            fire = self._boards_fire if spec.tables[0].fire == "site" else None
+            run = GateActor(spec.name, slot, self.lanes[spec.lane], spec.lane, self._hub, fire=fire).run
         elif spec.kind == READER:
             slot = Slot(spec.name, cast(Driver, driver))
             run = ReaderActor(spec.name, slot, self.lanes[spec.lane], spec.lane, self._hub).run
         elif spec.kind == PRINTER:
             slot = PrinterSlot(spec.name, cast(Printer, driver))
             run = PrinterActor(view_name(spec), slot, ledger=self._ledger, hub=self._hub).run
+        elif spec.kind == FIRE:
+            slot = Slot(spec.name, cast(Driver, driver))
+            policies = {
+                contact.name: FirePolicy(on_broken=contact.on_broken, text=contact.text)
+                for contact in spec.tables[0].contacts
+            }
+            run = FireActor(
+                spec.name, policies, evacuation=self._evacuation, hub=self._hub, ledger=self._ledger, driver=slot
+            ).run
         else:
             raise ValueError(f"{spec.name}: no actor for a {spec.kind}")
         self.slots[spec.name] = slot
@@ -113,7 +144,11 @@ class Devices:
         return Child(address, run)
 
     def _new_address(self, spec: DeviceSpec) -> Address:
-        capacities = {GATE: GATE_MAILBOX_CAPACITY, PRINTER: PRINTER_MAILBOX_CAPACITY}
+        capacities = {
+            GATE: GATE_MAILBOX_CAPACITY,
+            PRINTER: PRINTER_MAILBOX_CAPACITY,
+            FIRE: FIRE_MAILBOX_CAPACITY,
+        }
         address = self._address(spec.name, capacities.get(spec.kind, READER_MAILBOX_CAPACITY))
         self._addresses[spec.name] = address
         if spec.kind == GATE:

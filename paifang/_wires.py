@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 MODBUS_PORT = 502
 KEY_RETRY_S = 5.0  # how often a missing key file is looked for again
-_ESCAPES = {
+ESCAPES = {
     "exit": (Direction.EXIT,),
     "entry": (Direction.ENTRY,),
     "both": (Direction.EXIT, Direction.ENTRY),
@@ -85,7 +85,7 @@ class Wires:
             port=board.port,
             baud=board.rate if board.baud else 0,
             address=board.address,
-            escape=_ESCAPES[board.escape],
+            escape=ESCAPES[board.escape],
             entry_is=board.entry_is,
             open_s=board.open_s or MACHPOWER_OPEN_S,
         )
@@ -96,7 +96,17 @@ class Wires:
             case "qr":
                 from drivers.scanner import QrScanner
 
-                return QrScanner(self.path(reader.path), reader.rate)
+                return QrScanner(
+                    self.path(reader.path),
+                    reader.rate,
+                    trigger=reader.trigger,
+                    mode=reader.mode,
+                    reading_s=reader.reading_s,
+                )
+            case "wedge":
+                from drivers.wedge import WedgeReader
+
+                return WedgeReader(reader.path, card=reader.card)
             case "pcsc":
                 return _or_broken(lambda: self._pcsc(reader))
             case "idcard":

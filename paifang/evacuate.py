@@ -22,11 +22,12 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.evacuation.latch import Latch, LatchError, read_latch, write_latch
-from drivers.base import Barrier
+from drivers.base import Barrier, BarrierChanged, DeviceDown, DeviceEvent, DeviceUp
 from drivers.errors import DeviceError
 from drivers.nng import SafetyServer, ask_safety
-from drivers.serial import SerialLine, open_unlocked
-from drivers.turnstile import release_frames
+from drivers.serial import SerialLine, beside_the_owner, open_unlocked
+from drivers.turnstile import LANGUAGES, release_bytes, release_frames
+from paifang._wires import ESCAPES, Wires
 from paifang.keys import KeysError, load_release_signer
 from paifang.site import Board, Lane, SiteFile
 from protocols import board4
@@ -66,7 +67,7 @@ class LaneOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
     lane: str
     name: str
-    via: str  # link | serial
+    via: str  # link | serial | network | nothing to open
     barrier: str
     sensed_open: bool
     after_s: float | None
@@ -129,11 +130,17 @@ class _State:
         self.after_s: float | None = None
         self.detail = ""
 
+    @property
+    def via(self) -> str:
+        if self.lane.board is not None:
+            return "serial" if self.lane.board.path else "network"
+        return "link" if self.lane.counter is None else "nothing to open"
+
     def outcome(self) -> LaneOutcome:
         return LaneOutcome(
             lane=self.lane.id,
             name=self.lane.name,
-            via="serial" if self.lane.board else "link",
+            via=self.via,
             barrier=self.barrier,
             sensed_open=self.sensed_open,
             after_s=self.after_s,
@@ -146,6 +153,7 @@ class _Evacuation:
         self._site = sitefile
         self._keys_dir = keys_dir
         self._data_dir = data_dir
+        self._wires = Wires(data_dir)
         self._drill = drill
         self._say = say
         self._lanes = {lane.device or lane.id: _State(lane) for lane in sitefile.lanes}
@@ -164,10 +172,14 @@ class _Evacuation:
         self._start = trio.current_time()
         word = "演练 drill" if self._drill else "疏散 evacuation"
         self._say(f"{word}: {len(self._lanes)} 条通道 lanes")
+        paths = [lane.board.path for lane in self._site.lanes if lane.board is not None]
         async with trio.open_nursery() as nursery:
             for state in self._lanes.values():
-                if state.lane.board is not None:
-                    nursery.start_soon(self._serial_lane, state, state.lane.board)
+                if state.lane.counter is not None:  # no barrier: whoever walks there is not kept
+                    self._sensed(state, Barrier.OPEN.value, True)
+                elif (board := state.lane.board) is not None:
+                    alone = board.language == "board4" and board.path and paths.count(board.path) == 1
+                    nursery.start_soon(self._serial_lane if alone else self._driven_lane, state, board)
             nursery.start_soon(self._link)
             nursery.start_soon(self._watch_server)
             nursery.start_soon(self._name_missing)
@@ -285,10 +297,7 @@ class _Evacuation:
                 with open_unlocked(path, board.rate) as line:
                     await self._hold_open(state, board, line)
             except* (DeviceError, ValueError) as group:  # ValueError: a rate that no line has, an address of no board
-                words = "; ".join(str(each) for each in group.exceptions)
-                if words != state.detail:
-                    self._say(f"{state.lane.id} {state.lane.name}: {words}")
-                state.detail = words
+                self._trouble(state, "; ".join(str(each) for each in group.exceptions))
             await trio.sleep(RETRY_S)
 
     async def _hold_open(self, state: _State, board: Board, line: SerialLine) -> None:
@@ -317,6 +326,58 @@ class _Evacuation:
                 if status.address == board.address and status.state not in board4.ALARM_STATES:
                     barrier = _barrier(status.state)
                     self._sensed(state, barrier.value, barrier is Barrier.RELEASED)
+
+    # --- boards of other languages, on shared lines and on the network ------------------------------------------------
+
+    async def _driven_lane(self, state: _State, board: Board) -> None:
+        """Release it with its own driver. On a line that a living server owns, only after that had its time."""
+        if board.path:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write_blindly, state, board)
+                await self._server_known.wait()
+                if self._server_answers:
+                    await trio.sleep(SERVER_GRACE_S)
+                nursery.cancel_scope.cancel()
+        controllers = {controller.id: controller for controller in self._site.controllers}
+        try:
+            gate = self._wires.gate(board, controllers.get(board.controller or ""))
+        except ValueError as exc:
+            self._trouble(state, str(exc))
+            return
+
+        def hear(event: DeviceEvent) -> None:
+            if isinstance(event, DeviceUp | BarrierChanged):
+                self._sensed(state, event.barrier.value, event.barrier is Barrier.RELEASED)
+            elif isinstance(event, DeviceDown):
+                self._trouble(state, event.reason)
+
+        gate.release()
+        with beside_the_owner():
+            await gate.run(hear)
+
+    async def _write_blindly(self, state: _State, board: Board) -> None:
+        """The language's own release, again and again, before anybody listens to what the board says of it."""
+        if board.language not in LANGUAGES:
+            return
+        path = str(self._data_dir / board.path)
+        while True:
+            try:
+                frames = release_bytes(
+                    board.language, board.address, model=board.model, escape=ESCAPES[board.escape],
+                    entry_is=board.entry_is,
+                )  # fmt: skip
+                with open_unlocked(path, board.rate) as line:
+                    while True:
+                        await line.send_all(frames, drain=True)
+                        await trio.sleep(FRAME_S)
+            except (DeviceError, ValueError) as exc:
+                self._trouble(state, str(exc))
+            await trio.sleep(RETRY_S)
+
+    def _trouble(self, state: _State, words: str) -> None:
+        if words != state.detail:
+            self._say(f"{state.lane.id} {state.lane.name}: {words}")
+        state.detail = words
 
     # --- the server and the record ---------------------------------------------------------------------------------
 

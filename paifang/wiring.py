@@ -165,6 +165,7 @@ class _Builder:
             lanes=self.lanes,
             ledger=self.ledger,
             hub=self.hub,
+            evacuation=self.evacuation,
             statistics=self.statistics,
         )
         self.root: Supervisor | None = None

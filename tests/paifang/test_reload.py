@@ -67,7 +67,7 @@ class Rig:
         self.statistics: dict[str, Callable] = {}
         self.devices = Devices(
             site, folder, address=lambda name, capacity: Address(name, capacity=capacity), lanes=self.lanes,
-            ledger=self.ledger, hub=self.hub, statistics=self.statistics,
+            ledger=self.ledger, hub=self.hub, evacuation=Probe("evacuation"), statistics=self.statistics,
         )  # fmt: skip
         self.supervisor = Supervisor(
             "devices", [self.devices.child(spec) for spec in self.devices.specs.values()], escalate=False
