@@ -52,7 +52,7 @@ class Shop(NamedTuple):
         midnight = business_day_start(now, self.timezone, self.day_start)
         if now - CART_LIFE_S < midnight <= now:
             changes.append(midnight)
-        before = [at - 1.0 for at in changes]
+        before = [at - 0.001 for at in changes]
         return Offer(setup, version) if setup and any(self._was_sold(setup, version, at) for at in before) else None
 
     def _was_sold(self, setup: ProductSetup, version: int, at: float) -> bool:

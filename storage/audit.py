@@ -1,7 +1,7 @@
 """The audit: every promise that the tables can be asked about, checked on live data.
 
 Reads one snapshot in one transaction, so it can run beside the server; stops nothing, changes nothing.
-Each check is a query of `storage/sql/audit.sql` and carries the name of what it checks.
+Each check is a query of `storage/sql/audit.sql` or `audit_office.sql` and carries the name of what it checks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ CHECK_TIMEOUT_S = 300.0  # of one check, on a year of data
 DETAIL_LIMIT = 20  # broken rows told per check
 SCRATCH_SCHEMA = "paifang_audit_scratch"
 GUARDS = "guards_are_in_force"
+FILES = ("audit", "audit_office")  # of storage/sql
 
 
 class AuditError(Exception):
@@ -46,7 +47,11 @@ async def audit(dsn: Dsn, site: str) -> AuditReport:
 
 def check_names() -> list[str]:
     """The names of all checks, in their order."""
-    return [*load("audit"), GUARDS]
+    return [*_checks(), GUARDS]
+
+
+def _checks() -> dict[str, str]:
+    return {name: sql for file in FILES for name, sql in load(file).items()}
 
 
 async def _audit(dsn: Dsn, site: str) -> AuditReport:
@@ -62,7 +67,7 @@ async def _audit(dsn: Dsn, site: str) -> AuditReport:
 async def check(connection: asyncpg.Connection, site: str) -> AuditReport:
     """All checks on this connection, in its transaction (an asyncio coroutine)."""
     broken: list[tuple[str, str]] = []
-    for name, sql in load("audit").items():
+    for name, sql in _checks().items():
         takes_site = "$1" in sql
         rows = await connection.fetch(sql, *([site] if takes_site else []))
         broken += _told(name, [str(row[0]) for row in rows])

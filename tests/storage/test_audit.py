@@ -129,7 +129,7 @@ CORRUPTIONS: dict[str, list[str]] = {
 ALSO = {
     "granted_passages_have_their_grant": {"guards_are_in_force"},
     "everything_done_names_somebody": {"guards_are_in_force"},
-    "never_more_used_than_sold": {"guards_are_in_force"},
+    "never_more_used_than_sold": {"guards_are_in_force", "refunds_match_the_counters"},
     "single_use_admits_one_person": {"guards_are_in_force", "never_more_used_than_sold"},
 }
 NO_CONSTRAINT = (
