@@ -1,0 +1,111 @@
+"""`paifang evacuate` and boards of every kind: shared lines, other languages, relays on the network. All simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from drivers.base import Barrier
+from drivers.nng.testing import free_addresses
+from drivers.serial import LineBusy, open_line
+from paifang.evacuate import evacuate
+from paifang.keys import KeyRing
+from paifang.site import Board, CounterDevice, Lane, Link, Site, SiteFile, Zone
+from protocols.messages import Direction
+from sim.board import SimBoard
+from sim.bus import SimBus
+from sim.modbus import SimModbus, SimRelayGate
+from sim.truth import Truth
+from sim.turnstile import SimDigicon, SimMachPower, SimTpw
+
+WITHIN_S = 20.0
+
+
+def site(*lanes: Lane) -> SiteFile:
+    link = Link(**msgspec.structs.asdict(free_addresses()))
+    zones = [Zone(id="park", name="景区")]
+    return SiteFile(site=Site(id="demo", name="牌坊"), link=link, zones=zones, lanes=list(lanes), products=[])
+
+
+def lane(name: str, **board: Any) -> Lane:
+    return Lane(id=name, name=name, to_zone="park", board=Board(**board))
+
+
+async def carried_out(folder: Path, sitefile: SiteFile, timeout_s: float = WITHIN_S) -> Any:
+    KeyRing.init(folder / "keys")
+    return await evacuate(sitefile, folder / "keys", folder, timeout_s=timeout_s)
+
+
+def truth(folder: Path) -> Truth:
+    return Truth(folder / "truth.jsonl")
+
+
+async def test_all_boards_of_one_line_are_released_while_the_server_holds_it(tmp_path: Path, nursery: Any) -> None:
+    (tmp_path / "dev").mkdir()
+    bus = SimBus(tmp_path / "dev" / "bus", 9600)
+    path, book = tmp_path / "dev" / "bus", truth(tmp_path)
+    boards = [SimBoard(f"n{n}", path, book, address=n, port=bus.port()) for n in (1, 2, 3)]
+    nursery.start_soon(bus.run)
+    for board in boards:
+        nursery.start_soon(board.run)
+    await until(lambda: (tmp_path / "dev" / "bus").exists())
+    with open_line(str(tmp_path / "dev" / "bus"), 9600):  # a server that hangs
+        with pytest.raises(LineBusy):
+            open_line(str(tmp_path / "dev" / "bus"), 9600)
+        report = await carried_out(tmp_path, site(*(lane(f"n{n}", path="dev/bus", address=n) for n in (1, 2, 3))))
+    assert report.complete, report.lanes
+    assert all(board.barrier.sensed is Barrier.RELEASED for board in boards)
+    with open_line(str(tmp_path / "dev" / "bus"), 9600):
+        pass  # and the lock is an owner's again
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("language", ["machpower", "digicon", "tpw"])
+async def test_boards_of_other_languages_are_released_beside_a_server_that_hangs(
+    tmp_path: Path, nursery: Any, language: str
+) -> None:
+    """Not all of them say that they are open: then the report says `unknown` and the exit code is not 0."""
+    (tmp_path / "dev").mkdir()
+    kinds: dict[str, Any] = {"machpower": SimMachPower, "digicon": SimDigicon, "tpw": SimTpw}
+    board = kinds[language]("n1", truth(tmp_path), path=tmp_path / "dev" / "b")
+    nursery.start_soon(board.run)
+    await until(lambda: (tmp_path / "dev" / "b").exists())
+    sitefile = site(lane("n1", path="dev/b", language=language))
+    assert sitefile.lanes[0].board is not None
+    with open_line(str(tmp_path / "dev" / "b"), sitefile.lanes[0].board.rate):
+        report = await carried_out(tmp_path, sitefile, 4.0)
+    await until(lambda: board.barrier.passable(Direction.EXIT))
+    assert report.lanes[0].via == "serial"
+    assert report.exit_code == (0 if report.complete else 1)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_relay_board_on_the_network_is_released_and_seen_open(tmp_path: Path, nursery: Any) -> None:
+    gate = SimRelayGate(1)
+    port = await nursery.start(SimModbus(gate).serve_tcp)
+    relay = {"open_coil": 0, "hold_coil": 2, "exit_coil": 1, "open_input": 0, "closed_input": 1}
+    sitefile = site(
+        Lane(
+            id="n1", name="n1", to_zone="park",
+            board=msgspec.convert(
+                {"language": "modbus", "host": "127.0.0.1", "port": port, "address": 1, "relay": relay}, Board
+            ),
+        ),
+        Lane(id="w1", name="w1", kind="open", to_zone="park", counter=CounterDevice(kind="mqtt", host="x", topic="t")),
+    )  # fmt: skip
+    report = await carried_out(tmp_path, sitefile)
+    assert report.complete, report.lanes
+    assert gate.coils[2]
+    assert {each.lane: each.via for each in report.lanes} == {"n1": "network", "w1": "nothing to open"}
+    nursery.cancel_scope.cancel()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    with trio.fail_after(WITHIN_S):
+        while not condition():
+            await trio.sleep(0.01)
