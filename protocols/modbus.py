@@ -130,6 +130,14 @@ def _checked(request: Request, functions: frozenset[Function], count: int, most:
     return request
 
 
+def word_of(registers: tuple[int, ...], *, low_first: bool) -> int:
+    """One number from one register, or from two of 32 bits, the high word first if nothing else is said."""
+    if len(registers) == 1:
+        return registers[0]
+    high, low = (registers[1], registers[0]) if low_first else (registers[0], registers[1])
+    return high << 16 | low
+
+
 # --- asking -------------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from enum import Enum
 
 import trio
 
+from drivers._cumulative import Cumulative, OwnCounts, Step
 from drivers.base import (
     RETRY_MAX_S,
     Availability,
@@ -22,13 +23,12 @@ from drivers.base import (
     GateCapabilities,
     PassageCounted,
 )
-from drivers.counter._cumulative import Cumulative, OwnCounts, Step
 from drivers.errors import DeviceError
 from drivers.modbus._bus import ModbusBus, TooLate, Turn
 from drivers.modbus._unit import Unit
 from drivers.modbus._wiring import RelayWiring
 from protocols.messages import Counters, Direction
-from protocols.modbus import Answer, Function, read_bits, read_registers, write_coil
+from protocols.modbus import Answer, Function, read_bits, read_registers, word_of, write_coil
 
 RELEASE_REPEAT_S = 0.25  # a release that is not confirmed is written again this often
 RELEASE_RETRY_S = 1.0  # a board that is away in an evacuation is looked for this often
@@ -360,14 +360,6 @@ class RelayGate(Unit):
 
     def _counts(self) -> Counters | None:
         return self._own_counts.counts if self._device_counts is None else self._device_counts.counts
-
-
-def word_of(registers: tuple[int, ...], *, low_first: bool) -> int:
-    """One number from one or two registers."""
-    if len(registers) == 1:
-        return registers[0]
-    high, low = (registers[1], registers[0]) if low_first else (registers[0], registers[1])
-    return high << 16 | low
 
 
 def _of(counts: Counters, direction: Direction) -> int:

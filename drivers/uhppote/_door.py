@@ -22,7 +22,7 @@ from drivers.base import (
     InputChanged,
     PassageCounted,
 )
-from drivers.counter._cumulative import OwnCounts
+from drivers._cumulative import OwnCounts
 from drivers.modbus._contact import Contact, Watched
 from drivers.uhppote._exchange import Exchange
 from protocols.messages import Direction

@@ -19,7 +19,10 @@ UNSEEN_WRAP_MAX = 2000  # people by which a counter may have wrapped while no se
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What a reading adds. `restarted`: nothing can be said about single people, take the counts anew."""
+    """What a reading adds. `restarted`: a new epoch, or the first reading; take the counts anew.
+
+    A restarted one may add people too: those that a counter which was just reset says since.
+    """
 
     entries: int = 0
     exits: int = 0
@@ -67,13 +70,18 @@ class Cumulative:
         doubted, self._doubted = self._doubted, reading
         if doubted is None or self._steps(doubted, reading) is None:
             return None
+        most = _most(now - self._last[2])
         self._doubted, self._last = None, reading
+        if reading[0] <= most and reading[1] <= most:  # reset a moment ago: these came through since
+            self._begin(0, 0)
+            self._add(reading[0], reading[1])
+            return Step(reading[0], reading[1], restarted=True)
         self._begin(reading[0], reading[1])
         return Step(restarted=True)
 
     def _steps(self, old: tuple[int, int, float], new: tuple[int, int, float]) -> tuple[int, int] | None:
         """How many came through between two readings, None if that many cannot have."""
-        most = PEOPLE_AT_ONCE_MAX + PEOPLE_PER_S_MAX * max(0.0, new[2] - old[2])
+        most = _most(new[2] - old[2])
         entries, exits = (new[0] - old[0]) % self._modulus, (new[1] - old[1]) % self._modulus
         return (entries, exits) if entries <= most and exits <= most else None
 
@@ -102,6 +110,11 @@ class Cumulative:
     def _begin(self, entries: int, exits: int) -> None:
         self._left.add(self._counts.epoch)
         self._counts = Counters(self._rename(), entries, exits)
+
+
+def _most(seconds: float) -> float:
+    """How many people can have come through in one direction."""
+    return PEOPLE_AT_ONCE_MAX + PEOPLE_PER_S_MAX * max(0.0, seconds)
 
 
 class OwnCounts:

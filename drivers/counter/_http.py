@@ -1,0 +1,116 @@
+"""HTTP/1.1 in the two shapes that counters need: ask once, and be told. On h11, with bounds on everything."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from collections.abc import Callable
+
+import h11
+import trio
+
+from drivers.errors import DeviceRefused, DeviceUnavailable
+from protocols.peoplecounter import BODY_MAX
+
+READ_BYTES = 4096
+REQUEST_S = 5.0  # for a whole exchange, in either shape
+UNAUTHORIZED = frozenset({401, 403})
+
+
+class NotAuthorized(DeviceRefused):
+    """The device refuses our name and password."""
+
+
+async def get(host: str, port: int, target: str, *, tls: bool, user: str, password: str) -> bytes:
+    """The body of a 200 answer. Raises DeviceUnavailable, DeviceRefused and NotAuthorized."""
+    try:
+        with trio.fail_after(REQUEST_S):
+            return await _get(host, port, target, tls=tls, user=user, password=password)
+    except trio.TooSlowError as exc:
+        raise DeviceUnavailable(f"{host}:{port}: no answer within {REQUEST_S:g} s") from exc
+    except (OSError, trio.BrokenResourceError, ssl.SSLError) as exc:
+        raise DeviceUnavailable(f"{host}:{port}: {getattr(exc, 'strerror', None) or exc}") from exc
+    except h11.ProtocolError as exc:
+        raise DeviceRefused(f"{host}:{port}: does not speak HTTP: {exc}") from exc
+
+
+async def _get(host: str, port: int, target: str, *, tls: bool, user: str, password: str) -> bytes:
+    stream: trio.abc.Stream = await trio.open_tcp_stream(host, port)
+    if tls:
+        stream = trio.SSLStream(stream, ssl.create_default_context(), server_hostname=host, https_compatible=True)
+    try:
+        headers = [("Host", f"{host}:{port}"), ("Accept", "application/json"), ("Connection", "close")]
+        if user:
+            word = base64.b64encode(f"{user}:{password}".encode()).decode()
+            headers.append(("Authorization", f"Basic {word}"))
+        connection = h11.Connection(h11.CLIENT)
+        await stream.send_all(
+            connection.send(h11.Request(method="GET", target=target, headers=headers))
+            + connection.send(h11.EndOfMessage())
+        )
+        status, body = 0, b""
+        while not isinstance(event := await _next(connection, stream), h11.EndOfMessage):
+            if isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                body += event.data
+                if len(body) > BODY_MAX:
+                    raise DeviceRefused(f"{host}:{port}: says more than {BODY_MAX} bytes")
+            elif isinstance(event, h11.ConnectionClosed):
+                raise DeviceUnavailable(f"{host}:{port}: closed the connection")
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time()):
+            await stream.aclose()
+    if status in UNAUTHORIZED:
+        raise NotAuthorized(f"{host}:{port}: refuses our name and password ({status})")
+    if status != 200:
+        raise DeviceRefused(f"{host}:{port}: answers {status}")
+    return body
+
+
+async def serve(stream: trio.SocketStream, handle: Callable[[list[tuple[bytes, bytes]], bytes], int]) -> None:
+    """Answer requests on one connection until it ends. `handle` gets headers (lower case) and the body of each POST,
+    and returns the status of the answer."""
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=16 * 1024)
+    with trio.move_on_after(REQUEST_S):
+        try:
+            while True:
+                status = await _one(connection, stream, handle)
+                answer = h11.Response(status_code=status, headers=[("Content-Length", "0")])
+                await stream.send_all(connection.send(answer) + connection.send(h11.EndOfMessage()))
+                if connection.our_state is h11.MUST_CLOSE or connection.their_state is not h11.DONE:
+                    break
+                connection.start_next_cycle()
+        except (h11.ProtocolError, trio.BrokenResourceError, OSError, EOFError):
+            pass  # whatever it was, it was no report
+    with trio.CancelScope(shield=True, deadline=trio.current_time()):
+        await stream.aclose()
+
+
+async def _one(
+    connection: h11.Connection, stream: trio.SocketStream, handle: Callable[[list[tuple[bytes, bytes]], bytes], int]
+) -> int:
+    request: h11.Request | None = None
+    body = b""
+    while True:
+        if connection.they_are_waiting_for_100_continue:
+            await stream.send_all(connection.send(h11.InformationalResponse(status_code=100, headers=[])))
+        event = await _next(connection, stream)
+        if isinstance(event, h11.Request):
+            request = event
+        elif isinstance(event, h11.Data):
+            body += event.data
+            if len(body) > BODY_MAX:
+                return 413
+        elif isinstance(event, h11.EndOfMessage):
+            break
+        else:
+            raise EOFError
+    assert request is not None
+    return handle(list(request.headers), body) if request.method == b"POST" else 405
+
+
+async def _next(connection: h11.Connection, stream: trio.abc.Stream) -> object:
+    while (event := connection.next_event()) is h11.NEED_DATA:
+        connection.receive_data(bytes(await stream.receive_some(READ_BYTES)))
+    return event
