@@ -226,7 +226,7 @@ def _or_broken(make: Callable[[], Driver]) -> Driver:
     """The driver, or one that says why there is none and tries again: a missing key file must not keep a site shut."""
     try:
         return make()
-    except (DeviceError, OSError, ValueError):
+    except (DeviceError, ImportError, OSError, ValueError):
         return Broken(make)
 
 
@@ -243,7 +243,7 @@ class Broken:
         while True:
             try:
                 self._driver = self._make()
-            except (DeviceError, OSError, ValueError) as exc:
+            except (DeviceError, ImportError, OSError, ValueError) as exc:
                 self._meter.error(exc)
                 if self._meter.now(Availability.UNAVAILABLE):
                     emit(DeviceDown(reason=str(exc)))

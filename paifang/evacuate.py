@@ -339,11 +339,6 @@ class _Evacuation:
                     await trio.sleep(SERVER_GRACE_S)
                 nursery.cancel_scope.cancel()
         controllers = {controller.id: controller for controller in self._site.controllers}
-        try:
-            gate = self._wires.gate(board, controllers.get(board.controller or ""))
-        except ValueError as exc:
-            self._trouble(state, str(exc))
-            return
 
         def hear(event: DeviceEvent) -> None:
             if isinstance(event, DeviceUp | BarrierChanged):
@@ -351,9 +346,15 @@ class _Evacuation:
             elif isinstance(event, DeviceDown):
                 self._trouble(state, event.reason)
 
-        gate.release()
-        with beside_the_owner():
-            await gate.run(hear)
+        while True:
+            try:
+                gate = self._wires.gate(board, controllers.get(board.controller or ""))
+                gate.release()
+                with beside_the_owner():
+                    await gate.run(hear)
+            except Exception as exc:  # whatever is wrong with one lane's driver, the others are released
+                self._trouble(state, repr(exc))
+            await trio.sleep(RETRY_S)
 
     async def _write_blindly(self, state: _State, board: Board) -> None:
         """The language's own release, again and again, before anybody listens to what the board says of it."""

@@ -109,3 +109,21 @@ async def until(condition: Callable[[], object]) -> None:
     with trio.fail_after(WITHIN_S):
         while not condition():
             await trio.sleep(0.01)
+
+
+async def test_a_lane_whose_driver_fails_keeps_nobody_else_in(
+    tmp_path: Path, nursery: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dev").mkdir()
+    board = SimBoard("n1", tmp_path / "dev" / "n1", truth(tmp_path))
+    nursery.start_soon(board.run)
+
+    def fail(self: object, *rest: object) -> None:
+        raise ImportError("no such library")
+
+    monkeypatch.setattr("paifang._wires.Wires.gate", fail)
+    lanes = (lane("n1", path="dev/n1"), lane("x", language="tpw", host="h", port=1))
+    report = await carried_out(tmp_path, site(*lanes), 3.0)
+    assert {each.lane: each.sensed_open for each in report.lanes} == {"n1": True, "x": False}
+    assert "no such library" in next(each.detail for each in report.lanes if each.lane == "x")
+    nursery.cancel_scope.cancel()
