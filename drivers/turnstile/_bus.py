@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from drivers.base import Emit
+from drivers.base import DeviceDown, Emit
 from drivers.errors import DeviceError, DeviceUnavailable
 from drivers.serial import Backoff
 from drivers.turnstile._lines import Line, OpenLine
@@ -43,6 +43,7 @@ SLOW_MARGIN_S = 0.005
 SLOW_DECAY = 0.99  # of what counts as the slowest, with each answer
 READ_BYTES = 1024
 FLOOD_PAUSE_S = 0.02  # after a full read: 51 kB/s, more than any line carries and little work
+PLACE_WAIT_S = 2.0  # an address that is still served by another gate after this is a mistake, and said
 REST_MAX_S = 1.0  # a bus with nothing to do looks round this often
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ class Bus:
         self._wait_s = answer_s + frame_bytes * self._byte_s
         self._backoff = Backoff(rng)
         self._units: list[Unit] = []
+        self._left = trio.Event()  # somebody left; then there is another event
         self._baton = trio.Lock()
         self._line: Line | None = None
         self._framer: Framer | None = None
@@ -94,7 +96,11 @@ class Bus:
             self._nap.cancel()
 
     async def carry(self, unit: Unit, emit: Emit) -> None:
-        """Serve `unit` until cancelled, on this line, together with whoever else is carried."""
+        """Serve `unit` until cancelled, on this line, together with whoever else is carried.
+
+        Waits for a unit of the same place to leave: after a change of the site file the new one may come first.
+        """
+        await self._vacant(unit, emit)
         unit.begin(emit, trio.current_time())
         unit.scope = trio.CancelScope()
         self._units.append(unit)
@@ -108,8 +114,20 @@ class Bus:
         finally:
             self._units.remove(unit)
             unit.end()
+            self._left.set()
+            self._left = trio.Event()
             if not self._units:
                 self._close()
+
+    async def _vacant(self, unit: Unit, emit: Emit) -> None:
+        told = False
+        while any(other.place == unit.place for other in self._units):
+            with trio.move_on_after(PLACE_WAIT_S) as scope:
+                await self._left.wait()
+            if scope.cancelled_caught and not told:
+                told = True
+                unit.meter.error(f"{unit.where}: another gate serves this address")
+                emit(DeviceDown(reason=unit.meter.last_error))
 
     # --- the line -------------------------------------------------------------------------------------------------
 

@@ -40,18 +40,22 @@ _FACING = {
     **dict.fromkeys((State.OPENING_ENTRY, State.OPENING_ENTRY_PUSHED, State.OPEN_ENTRY), Direction.ENTRY),
     **dict.fromkeys((State.OPENING_EXIT, State.OPENING_EXIT_PUSHED, State.OPEN_EXIT), Direction.EXIT),
 }
+_FIRES = frozenset({State.CLOSED_FIRE, State.OPEN_FIRE})
 _STEADY = frozenset({State.OPEN_IDLE, State.OPEN_FIRE})
 
 
 def reading_of(status: Status) -> Reading:
     """A status, as the rules see it. The states of an alarm hide the barrier."""
+    posture = _POSTURES.get(status.state, Posture.HIDDEN)
+    says_fire = posture not in (Posture.HIDDEN, Posture.UNKNOWN)
     return Reading(
-        posture=_POSTURES.get(status.state, Posture.HIDDEN),
+        posture=posture,
         facing=_FACING.get(status.state),
         steady=status.state in _STEADY,
         word=_word(status),
         alarm=_ALARMS.get(status.state),
         counts=(status.entries, status.exits),
+        fire=status.state in _FIRES if says_fire else None,
     )
 
 

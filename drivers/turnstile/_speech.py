@@ -82,6 +82,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     alarm: AlarmKind | None = None
     counts: tuple[int, int] | None = None
     passed: Direction | None = None
+    fire: bool | None = None  # whether the board sees the fire contact; None: it does not say at present
     standing: Standing | None = None  # which standing the board is in, where it says so
 
     def is_turn(self, direction: Direction) -> bool:
@@ -130,6 +131,7 @@ class Dialect(Protocol):
     style: Style
     answers: bool  # whether the board says anything at all
     broadcasts: bool  # whether all boards of a line can be released with one command
+    firmware: str  # as the board says it; empty when it does not
 
     def framer(self) -> Framer: ...
 

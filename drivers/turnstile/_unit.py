@@ -22,6 +22,8 @@ from drivers.base import (
     DeviceUp,
     Emit,
     GateAlarm,
+    InputChanged,
+    InputState,
     PassageCounted,
 )
 from drivers.turnstile._speech import OPEN_POSTURES, Dialect, Order, Posture, Reading
@@ -33,6 +35,8 @@ from protocols.messages import Direction
 NEWS_S = 0.5  # a status that is older says nothing about now
 LOOK_S = 0.02  # pause between two looks at a board for which something is wished and of which only old news is known
 ALARM_OVER_S = 1.0  # an alarm that was away for this long is a new one when it comes back
+FIRE_INPUT = "fire"  # the name of a board's own fire contact in `InputChanged`
+FIRE_PROOFS = 2  # readings in a row that must agree: the checksum lets one damaged frame in 256 pass
 DEAD_AFTER = 3  # questions in a row without an answer that was believed; then a board is asked last and seldom
 
 _BARRIERS = {
@@ -53,7 +57,7 @@ class Talk(msgspec.Struct, frozen=True):
 
 
 class Unit:
-    """The state of one board. `where` names it in reports: its line, and its address on it.
+    """The state of one board. `where` names it in reports; `place` is its address on the line, 0 where there is none.
 
     `trusts_acknowledgement`: a board that senses no barrier but acknowledges a release is believed to be released;
     from one that says nothing at all, a release is reported as unknown.
@@ -62,6 +66,7 @@ class Unit:
     def __init__(
         self,
         where: str,
+        place: int,
         dialect: Dialect,
         count: Tally | OwnCount,
         poll_s: float,
@@ -70,6 +75,7 @@ class Unit:
         infers_tailgating: bool,
     ) -> None:
         self.where = where
+        self.place = place
         self.dialect = dialect
         self.wishes = Wishes(dialect.style)
         self.meter = Meter()
@@ -87,6 +93,8 @@ class Unit:
         self._last: Reading | None = None  # the last one believed, as long as the board is heard
         self._opened = False  # the line was there before
         self._announce = False  # say DeviceUp again: the counts were put on another footing
+        self._fire: bool | None = None  # as last reported; None: not since it is up
+        self._fire_seen: tuple[bool, int] = (False, 0)  # the last reading, and how many in a row said so
         self._alarms: dict[AlarmKind, float] = {}  # when each was last seen
         self._emit: Emit = _to_nobody
 
@@ -202,6 +210,7 @@ class Unit:
     def down(self, reason: str) -> None:
         """It is not heard any more."""
         self._last = None
+        self._fire_seen = (False, 0)
         self.wishes.lost()
         self.dialect.lost()
         self.note_refusal()
@@ -229,6 +238,7 @@ class Unit:
         if step is None or counts is None:
             return
         self.believed_at, self.unheard = now, 0
+        self.meter.firmware, self.meter.counters = self.dialect.firmware, counts
         if step.restarted and self._last is not None:
             self.down(f"{self.where}: the board's counters jumped; it was reset or changed")
         self.wishes.observe(reading, counts, now)
@@ -240,6 +250,7 @@ class Unit:
         else:
             self._say_changes(reading, barrier, step)
         self._last = reading
+        self._say_fire(reading)
         self._say_alarms(reading, now)
 
     def _read(self, reading: Reading) -> Step | None:
@@ -260,6 +271,7 @@ class Unit:
         self._announce = False
         self.meter.now(Availability.AVAILABLE)
         self._last = reading
+        self._fire = None
         self._emit(DeviceUp(counters=self._count.counts, barrier=self._barrier))
 
     def _say_changes(self, reading: Reading, barrier: Barrier, step: Step) -> None:
@@ -282,6 +294,17 @@ class Unit:
         if barrier is not self._barrier:
             self._barrier = barrier
             self._emit(BarrierChanged(barrier=barrier, detail=reading.word, counters=self._count.counts))
+
+    def _say_fire(self, reading: Reading) -> None:
+        """The board's fire contact: its level after every DeviceUp, then each change."""
+        if reading.fire is None:
+            return
+        state, agreed = self._fire_seen
+        self._fire_seen = (reading.fire, agreed + 1 if state is reading.fire else 1)
+        if self._fire_seen[1] >= FIRE_PROOFS and self._fire is not reading.fire:
+            self._fire = reading.fire
+            state_now = InputState.ACTIVE if reading.fire else InputState.INACTIVE
+            self._emit(InputChanged(name=FIRE_INPUT, state=state_now))
 
     def _say_alarms(self, reading: Reading, now: float) -> None:
         followed, self.wishes.followed = self.wishes.followed, False

@@ -47,6 +47,7 @@ class Board4Dialect:
 
     answers = True
     broadcasts = True
+    firmware = ""
 
     def __init__(self, address: int, escape: tuple[Direction, ...] = ESCAPE) -> None:
         if not 1 <= address <= 0xFF:
@@ -147,4 +148,4 @@ class Board4Gate(TurnstileGate):
         )
         tally = Tally(epoch, lambda: epoch_name(random_))
         dialect = Board4Dialect(address, escape)
-        super().__init__(bus, model_of("board4"), dialect, tally, f"{path}: board {address}", poll_s)
+        super().__init__(bus, model_of("board4"), dialect, tally, address, poll_s)

@@ -38,25 +38,19 @@ _POLLS_S = {
 }
 
 
-class _Shared:
-    """A line and who is on it."""
-
-    def __init__(self, bus: Bus, language: str, baud: int) -> None:
-        self.bus = bus
-        self.language = language
-        self.baud = baud
-        self.taken: dict[int, TurnstileGate] = {}
-
-
 class Buses:
     """Makes the gates of a site. Two gates of one `path` share its line; `rng` makes pauses and names.
 
-    Making a gate opens nothing: it is what `paifang check` does, too.
+    Making a gate opens nothing.  A gate may be made for a place that another one still has, as happens when the site
+    file is read again: it is served once the other has left.  With `strict`, as for checking a site file, two gates
+    with one place, two languages or two rates on a line are refused.
     """
 
-    def __init__(self, rng: random.Random | None = None) -> None:
+    def __init__(self, rng: random.Random | None = None, *, strict: bool = False) -> None:
         self._rng = rng or random.Random()
-        self._lines: dict[str, _Shared] = {}
+        self._strict = strict
+        self._buses: dict[tuple[str, str, int], Bus] = {}
+        self._places: dict[str, dict[int, tuple[str, int]]] = {}  # of a line: language and rate of each place
 
     def gate(
         self,
@@ -92,28 +86,32 @@ class Buses:
         if not escape:
             raise ValueError("a gate has at least one escape direction")
         dialect = _dialect(kind, address, bool(host), escape, entry_is, open_s, sensor)
-        shared, name = self._line(kind, path, host, port, check_baud(baud or kind.baud))
-        slot = 0 if host or kind.units_on_a_line == 1 else address
-        if slot in shared.taken:
-            raise ValueError(f"{name}: there is a board {address} already; each needs an address of its own")
-        where = name if slot == 0 else f"{name}: board {address}"
+        bus = self._bus(kind, path, host, port, check_baud(baud or kind.baud))
+        place = 0 if host or kind.units_on_a_line == 1 else address
+        if self._strict:
+            self._claim(bus.name, place, kind.language, 0 if host else baud or kind.baud)
         count = (
             Tally(epoch, self._rename, modulus=10**tpw.COUNTER_DIGITS if language == "tpw" else COUNTER_MODULUS)
             if kind.capabilities.counts
             else OwnCount(self._rename)
         )
-        gate = TurnstileGate(shared.bus, kind, dialect, count, where, poll_s or _POLLS_S[language])
-        shared.taken[slot] = gate
-        return gate
+        return TurnstileGate(bus, kind, dialect, count, place, poll_s or _POLLS_S[language])
 
     def forget(self, gate: TurnstileGate) -> None:
-        """The gate's place on its line is free again; a line without gates is forgotten. For a changed site file."""
-        for name, shared in list(self._lines.items()):
-            shared.taken = {slot: each for slot, each in shared.taken.items() if each is not gate}
-            if not shared.taken:
-                del self._lines[name]
+        """A gate that is not run any more. Its line stays known for those who share it, and closes with the last."""
 
-    def _line(self, kind: Model, path: str, host: str, port: int, baud: int) -> tuple[_Shared, str]:
+    def _claim(self, name: str, place: int, language: str, baud: int) -> None:
+        taken = self._places.setdefault(name, {})
+        for other, rate in taken.values():
+            if other != language:
+                raise ValueError(f"{name}: {language} and {other} cannot share a line")
+            if rate != baud:
+                raise ValueError(f"{name}: {baud} and {rate} baud on one line")
+        if place in taken:
+            raise ValueError(f"{name}: there is a board {place} already; each needs an address of its own")
+        taken[place] = (language, baud)
+
+    def _bus(self, kind: Model, path: str, host: str, port: int, baud: int) -> Bus:
         wanted = Transport.UDP if host else Transport.SERIAL
         if wanted not in kind.transports:
             raise ValueError(f"{kind.name} is not reached by {wanted.value}")
@@ -125,22 +123,18 @@ class Buses:
             name, opener = f"{host}:{port}", udp_opener(host, port)
         else:
             name, opener = path, serial_opener(path, baud)
-        shared = self._lines.get(name)
-        if shared is None:
-            bus = Bus(
+        key = (name, kind.language, 0 if host else baud)
+        if key not in self._buses:
+            answer_s = _ANSWERS_S[kind.language]
+            self._buses[key] = Bus(
                 name,
                 opener,
                 baud=None if host else baud,
-                answer_s=max(UDP_ANSWER_S, _ANSWERS_S[kind.language]) if host else _ANSWERS_S[kind.language],
+                answer_s=max(UDP_ANSWER_S, answer_s) if host else answer_s,
                 frame_bytes=_FRAMES[kind.language],
                 rng=self._rng,
             )
-            shared = self._lines[name] = _Shared(bus, kind.language, baud)
-        if shared.language != kind.language:
-            raise ValueError(f"{name}: {kind.language} and {shared.language} cannot share a line")
-        if shared.baud != baud and not host:
-            raise ValueError(f"{name}: {baud} and {shared.baud} baud on one line")
-        return shared, name
+        return self._buses[key]
 
     def _rename(self) -> str:
         return epoch_name(self._rng)

@@ -28,6 +28,7 @@ class DigiconDialect:
 
     answers = True
     broadcasts = False
+    firmware = ""
 
     def __init__(self, *, entry_is: str = "right", escape: tuple[Direction, ...] = (Direction.EXIT,)) -> None:
         entry, leave = Code.LEFT_TO_RIGHT, Code.RIGHT_TO_LEFT

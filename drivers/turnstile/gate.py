@@ -22,13 +22,14 @@ class TurnstileGate:
     """A `drivers.base.Gate` on a bus. Made by `drivers.turnstile.Buses.gate`, or by a language's own constructor."""
 
     def __init__(
-        self, bus: Bus, model: Model, dialect: Dialect, count: Tally | OwnCount, where: str, poll_s: float
+        self, bus: Bus, model: Model, dialect: Dialect, count: Tally | OwnCount, place: int, poll_s: float
     ) -> None:
         self.model = model
         self.dialect = dialect
         self._bus = bus
         self._unit = Unit(
-            where,
+            bus.name if place == 0 else f"{bus.name}: board {place}",
+            place,
             dialect,
             count,
             poll_s,

@@ -30,6 +30,7 @@ class MachPowerDialect:
 
     answers = False
     broadcasts = False
+    firmware = ""
 
     def __init__(
         self,

@@ -59,6 +59,7 @@ class TpwDialect:
 
     answers = True
     broadcasts = False
+    firmware = ""
 
     def __init__(self, address: int | None, *, arm: bool = False) -> None:
         if address is not None and not 0 <= address <= 0xFF:
@@ -189,7 +190,9 @@ class TpwDialect:
         return self._reading()
 
     def _parameter(self, frame: Frame) -> Reading | None:
-        if frame.kind is Kind.MODE:
+        if frame.kind is Kind.VERSION:
+            self.firmware = frame.content
+        elif frame.kind is Kind.MODE:
             self._mode = tpw.mode(frame)
         elif frame.kind is Kind.PASSAGE:
             self._passing = tpw.passing(frame)

@@ -26,6 +26,8 @@ from drivers.base import (
     DeviceUp,
     Gate,
     GateAlarm,
+    InputChanged,
+    InputState,
     PassageCounted,
 )
 from drivers.serial import write_unlocked
@@ -138,7 +140,7 @@ async def test_a_person_is_told_before_the_barrier_closes(rig: Rig) -> None:
     await rig.barrier(Barrier.OPEN)
     rig.board.person("entry")  # the double closes at once: count and closed state come in one status
     await rig.barrier(Barrier.CLOSED)
-    kinds = [type(event) for _, event in rig.events]
+    kinds = [type(event) for _, event in rig.events if not isinstance(event, InputChanged)]
     assert kinds.index(PassageCounted) < len(kinds) - 1 - kinds[::-1].index(BarrierChanged)
 
 
@@ -591,6 +593,34 @@ async def test_every_alarm_has_its_kind(rig: Rig, state: State, kind: AlarmKind)
     assert [event.kind for event in rig.of(GateAlarm)] == [kind]
 
 
+async def test_the_fire_contact_is_an_input_said_after_every_up_and_then_when_it_changes(rig: Rig) -> None:
+    await rig.until(lambda: rig.of(InputChanged))
+    rig.board.alarm = State.OPEN_FIRE
+    await rig.until(lambda: len(rig.of(InputChanged)) == 2)
+    rig.board.alarm = State.TAILGATING  # says nothing about the contact
+    await trio.sleep(0.2)
+    assert len(rig.of(InputChanged)) == 2
+    rig.gate.resume("again", 0, 0)
+    await rig.until(lambda: len(rig.of(DeviceUp)) == 2)
+    rig.board.alarm = State.CLOSED_FIRE
+    await rig.until(lambda: len(rig.of(InputChanged)) == 3)
+    rig.board.alarm = None
+    await rig.until(lambda: len(rig.of(InputChanged)) == 4)
+    quiet, active = (InputChanged(name="fire", state=state) for state in (InputState.INACTIVE, InputState.ACTIVE))
+    assert rig.of(InputChanged) == [quiet, active, active, quiet]
+
+
+async def test_one_damaged_status_is_no_fire(rig: Rig) -> None:
+    await rig.until(lambda: rig.of(InputChanged))
+    rig.board.silent = True
+    await trio.sleep(0.15)
+    rig.board.fire = True
+    await rig.line.write(rig.board.status_frame())
+    rig.board.fire = rig.board.silent = False
+    await trio.sleep(0.4)
+    assert [event.state for event in rig.of(InputChanged)] == [InputState.INACTIVE]
+
+
 async def test_statistics_say_what_went_over_the_line(rig: Rig) -> None:
     await trio.sleep(0.2)
     statistics = rig.gate.statistics()
@@ -638,7 +668,7 @@ async def test_run_again_after_a_restart_says_up_again(rig: Rig) -> None:
                 await trio.sleep(0.1)  # an answer on its way would be a reading from before, and right as well
                 board.entries += 1
             nursery.cancel_scope.cancel()
-    assert told == [
+    assert [event for event in told if isinstance(event, DeviceUp | DeviceDown)] == [
         DeviceUp(counters=Counters("0", 0, 0), barrier=Barrier.CLOSED),
         DeviceUp(counters=Counters("0", 1, 0), barrier=Barrier.CLOSED),
     ]
