@@ -82,6 +82,8 @@ class OsdpReader:
         self.online_s: float | None = None
         self.asked_status = False  # since it came online; from then on a reader tells what changes
         self.shines = False  # with a light that stays until something else is said
+        self.shone = False  # so, at any time
+        self.tidy = False  # that light is to be ended, whether it is there or not
         self.emit: Emit | None = None
         self.left = trio.Event()  # its `run` has ended
         self._bus = bus
@@ -161,7 +163,8 @@ class OsdpReader:
 
     def began(self, said: dict[str, int]) -> None:
         """A dialogue stands, with a reader that says who it is; it may have been off, and have forgotten its light."""
-        self.asked_status, self.shines = False, False
+        self.asked_status = False
+        self.tidy = self.shone and self.standing is None  # the command that ended the light may have been lost
         if self.standing is not None and self.wish is None:
             self.wish = (trio.current_time(), self.standing)
         firmware = said["firmware_version"]
@@ -177,7 +180,8 @@ class OsdpReader:
     def commands(self, capable: Callable[[int], bool]) -> list[dict[str, Any]]:
         """What is to be sent for the present wish, which is fulfilled with that. Empty for a wish that is too old."""
         if self.wish is None:
-            return []
+            tidy, self.tidy = self.tidy, False
+            return [_commands.dark()] if tidy else []
         (since_s, pattern), self.wish = self.wish, None
         if trio.current_time() - since_s > SIGNAL_PATIENCE_S:
             self.meter.error("a signal was dropped: the bus was busy")
@@ -187,9 +191,9 @@ class OsdpReader:
         refused = self.seat.refused
         if capable(found.CAP_READER_LED_CONTROL) and osdp.LED not in refused:
             lasting = pattern.light.lasts_ms == 0
-            commands += [_commands.dark()] if self.shines and not lasting else []
+            commands += [_commands.dark()] if (self.shines or self.tidy) and not lasting else []
             commands.append(_commands.light(pattern.light))
-            self.shines = lasting
+            self.shines, self.shone, self.tidy = lasting, self.shone or lasting, False
         if capable(found.CAP_READER_AUDIBLE_OUTPUT) and osdp.BUZZER not in refused and pattern.sound.count:
             commands.append(_commands.sound(pattern.sound))
         if capable(found.CAP_READER_TEXT_OUTPUT) and osdp.TEXT not in refused:
@@ -376,6 +380,7 @@ class OsdpBus:
                 reader.online_s = now_s
                 reader.began(self._panel.get_pd_id(self._running.index(reader)))
             elif not event["arg0"]:
+                self._panel.flush_commands(self._running.index(reader))  # they would come out when it is back
                 reader.seat.offline()
                 reader.online_s = None
         for reader in self._running:
