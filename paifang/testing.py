@@ -47,7 +47,7 @@ READY_S = 30.0
 END_S = 20.0
 LOOK_S = 0.02
 FAST = Timing()
-USERS = {"cashier": "cashier", "operator": "operator", "security1": "security", "security2": "security"}
+USERS = {"cashier": "cashier", "operator": "operator", "security1": "security", "security2": "security", "manager": "duty_manager"}
 
 T = TypeVar("T")
 
