@@ -62,8 +62,8 @@ _log = structlog.get_logger("admin_ws.channel")
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """A method that pages may call.
 
-    `params` is decoded from the request and told to `address`; if it has a field `by`, the session's user is put
-    there, whatever the client wrote. `permission` "" means that being logged in is enough. `timeout_s` bounds the
+    `params` is decoded from the request and told to `address`; if it has a field `by` (and `by_role`), the session's
+    user (and role) is put there, whatever the client wrote. `permission` "" means that being logged in is enough. `timeout_s` bounds the
     wait for the answer. `system`: told at once on the system lane; the answer is not waited for.
     """
 
@@ -332,7 +332,10 @@ class Channel:
         """Who asks is what the session says, not what the page says."""
         if route.method not in self._stamped or peer.session is None:
             return params
-        return msgspec.structs.replace(params, by=peer.session.user)
+        who = {"by": peer.session.user}
+        if "by_role" in route.params.__struct_fields__:
+            who["by_role"] = peer.session.role
+        return msgspec.structs.replace(params, **who)
 
     def _refuse(self, peer: Peer, request_id: RequestId, failure: Failure, why: str) -> None:
         self.count(f"refused.{why}")

@@ -55,6 +55,12 @@ class Shop(NamedTuple):
         before = [at - 0.001 for at in changes]
         return Offer(setup, version) if setup and any(self._was_sold(setup, version, at) for at in before) else None
 
+    def priced(self, product: str, cents: int, now: float) -> Offer | None:
+        """The newest offer of this price that a cart may have been shown; None if there is none."""
+        versions = sorted((version for name, version in self.versions if name == product), reverse=True)
+        offers = (self.shown(product, version, now) for version in versions)
+        return next((offer for offer in offers if offer and offer.product.price_cents == cents), None)
+
     def _was_sold(self, setup: ProductSetup, version: int, at: float) -> bool:
         """Was this version the one on sale at a moment of the past?"""
         latest: dict[str, int] = {}  # by effective date, what was written down by then

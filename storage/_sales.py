@@ -162,6 +162,11 @@ class Sales:
     def _offer(self, line: SaleLineOp) -> Offer:
         """What the line is sold as. Raises LedgerRefused."""
         offer = self._shop.shown(line.product, line.version, self._now)
+        if offer is not None and line.shown_cents not in (None, offer.product.price_cents):
+            now_cents = offer.product.price_cents
+            offer = self._shop.priced(line.product, line.shown_cents or 0, self._now)
+            if offer is None:
+                raise LedgerRefused(f"product {line.product!r} costs {now_cents} cents now, not {line.shown_cents}")
         if offer is None:
             version = f" as version {line.version}" if line.version else ""
             raise LedgerRefused(f"product {line.product!r} is not on sale{version}")

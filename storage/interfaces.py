@@ -414,6 +414,7 @@ class SaleLineOp(msgspec.Struct, frozen=True, kw_only=True):
     template_algorithm: str = ""
     slot: str = ""  # when the booked time begins, HH:MM, for products that are sold by time
     version: int = 0  # of the product, as its price was shown; 0: the one on sale now
+    shown_cents: int | None = None  # the price that was shown: an old one is kept for a while after it has changed
     preprinted: list[int] = []  # ticket numbers of pre-printed codes that are sold, one for each of `quantity`
     serials: list[tuple[int, int]] = []  # the same by (batch, serial)
 
@@ -624,12 +625,17 @@ class Template(Base, frozen=True, kw_only=True):
 class Explain(Base, frozen=True, kw_only=True):
     """Ask: the facts that a scan of this credential into this zone would be decided on. Answered with `ScanBooks`.
 
-    Reads only: no scan is logged and nothing is locked.  `credential_hash` as in `GrantOp`.
+    Reads only: no scan is logged and nothing is locked.  `credential_hash` and `ticket` as in `GrantOp`;
+    `at` None: now.
     """
 
     kind: CredentialKind
     credential_hash: bytes
     to_zone: str
+    from_zone: str = "outside"
+    lane: str = ""
+    ticket: int | None = None
+    at: float | None = None
 
 
 class ScanBooks(Base, frozen=True, kw_only=True):
@@ -637,6 +643,8 @@ class ScanBooks(Base, frozen=True, kw_only=True):
 
     rights: list[RightFacts]
     zone: ZoneFacts | None
+    local: LocalTime | None = None  # the asked moment on the site's clock
+    refused: str = ""  # the code of a pre-printed code that was not sold or is void
 
 
 class ListPrintJobs(Base, frozen=True, kw_only=True):

@@ -323,14 +323,22 @@ async def test_scenario_20_a_cart_is_sold_at_the_price_that_it_was_shown() -> No
             shown: SaleBooked = await ledger.ask(sale("adult", version=1))
             current: SaleBooked = await ledger.ask(sale("adult"))
             assert (old.total_cents, shown.total_cents, current.total_cents) == (10_000, 10_000, 12_000)
+            by_price: SaleBooked = await ledger.ask(sale("adult", shown_cents=10_000))
+            assert by_price.total_cents == 10_000
+            with pytest.raises(LedgerRefused, match="costs 12000 cents now, not 9000"):
+                await ledger.ask(sale("adult", shown_cents=9_000))
             with pytest.raises(LedgerRefused, match="not on sale as version 7"):
                 await ledger.ask(sale("adult", version=7))
         async with ledger_running(database.dsn, decide=decide, site=dearer, clock=lambda: now + 7_200) as ledger:
             with pytest.raises(LedgerRefused, match="not on sale as version 1"):
                 await ledger.ask(sale("adult", version=1))
+            with pytest.raises(LedgerRefused, match="costs 12000 cents now"):
+                await ledger.ask(sale("adult", shown_cents=10_000))
             assert (await ledger.ask(sale("adult", version=2))).total_cents == 12_000
         prices = await database.fetch("select unit_price_cents, version from order_lines order by order_id")
-        assert [tuple(row.values()) for row in prices] == [(10_000, 1), (10_000, 1), (12_000, 2), (12_000, 2)]
+        assert [tuple(row.values()) for row in prices] == [
+            (10_000, 1), (10_000, 1), (12_000, 2), (10_000, 1), (12_000, 2),
+        ]  # fmt: skip
         await clean(database)
 
 

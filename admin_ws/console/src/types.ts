@@ -273,6 +273,10 @@ export interface SellLine {
   holder: string;
   photo: string;
   visit_date: string;
+  slot: string;
+  shown_cents: number | null;
+  codes: string[];
+  serials: string[];
 }
 export type SellLineParams = Params<SellLine, "product" | "quantity">;
 
@@ -291,6 +295,8 @@ export interface Sell {
   tenders: Tender[];
   channel: string;
   printer: string;
+  pay_within_s: number;
+  supplement_of: number | null;
   by: string;
 }
 export type SellParams = Params<Sell, "key" | "lines" | "tenders">;
@@ -415,6 +421,410 @@ export interface Reloaded {
   warnings: string[];
 }
 export type ReloadedParams = Params<Reloaded, "changes">;
+
+/** office.find: an order by its number, or by that of a ticket or paper of it. */
+export interface FindOrder {
+  type: "FindOrder";
+  number: number;
+}
+export type FindOrderParams = Params<FindOrder, "number">;
+
+/** One right of a ticket, in uses. `sold` null is unlimited. */
+export interface RightView {
+  type: "RightView";
+  zones: string[];
+  sold: number | null;
+  redeemed: number;
+  held: number;
+  refunded: number;
+  reserved_refund: number;
+}
+export type RightViewParams = Params<RightView, "zones" | "sold" | "redeemed" | "held" | "refunded" | "reserved_refund">;
+
+/** What opens a ticket; of its value only the last characters. `personal`: one person's, as paper or by name. */
+export interface CredentialView {
+  type: "CredentialView";
+  credential: number;
+  kind: string;
+  tail: string;
+  state: string;
+  issue_index: number;
+  personal: boolean;
+  redeemed: number;
+}
+export type CredentialViewParams = Params<CredentialView, "credential" | "kind" | "tail" | "state" | "issue_index" | "personal" | "redeemed">;
+
+export interface TicketView {
+  type: "TicketView";
+  ticket: number;
+  line: number;
+  product: string;
+  product_name_zh: string;
+  product_name_en: string;
+  state: string;
+  hold_reason: string;
+  pax: number;
+  collected: number;
+  named: number;
+  to_pass: number;
+  to_refund: number;
+  to_collect: number;
+  valid_from: number;
+  valid_to: number;
+  slot_from: number | null;
+  slot_to: number | null;
+  rights: RightView[];
+  credentials: CredentialView[];
+}
+export type TicketViewParams = Params<TicketView, "ticket" | "line" | "product" | "product_name_zh" | "product_name_en" | "state" | "hold_reason" | "pax" | "collected" | "named" | "to_pass" | "to_refund" | "to_collect" | "valid_from" | "valid_to" | "slot_from" | "slot_to" | "rights" | "credentials">;
+
+export interface RefundPartView {
+  type: "RefundPartView";
+  tender: string;
+  amount_cents: number;
+}
+export type RefundPartViewParams = Params<RefundPartView, "tender" | "amount_cents">;
+
+/** A refund; `state` is requested, approved, rejected or done. */
+export interface RefundView {
+  type: "RefundView";
+  refund: number;
+  order: number;
+  ticket: number | null;
+  places: number;
+  amount_cents: number;
+  parts: RefundPartView[];
+  state: string;
+  requested_by: string;
+  repeated: boolean;
+}
+export type RefundViewParams = Params<RefundView, "refund" | "order" | "ticket" | "places" | "amount_cents" | "parts" | "state" | "requested_by">;
+
+/** An order with all its tickets; `order` 0 when there is none. */
+export interface OrderView {
+  type: "OrderView";
+  order: number;
+  channel: string;
+  user: string;
+  sold_at: number;
+  total_cents: number;
+  paid_cents: number;
+  refunded_cents: number;
+  state: string;
+  pay_by: number | null;
+  supplement_of: number | null;
+  tickets: TicketView[];
+  refunds: RefundView[];
+}
+export type OrderViewParams = Params<OrderView, "order" | "channel" | "user" | "sold_at" | "total_cents" | "paid_cents" | "refunded_cents" | "state" | "pay_by" | "supplement_of" | "tickets" | "refunds">;
+
+/** office.hold: put a ticket on hold (`held`), or resume it. */
+export interface HoldPlaces {
+  type: "HoldPlaces";
+  ticket: number;
+  held: boolean;
+  reason: string;
+  key: string;
+  by: string;
+  by_role: string;
+}
+export type HoldPlacesParams = Params<HoldPlaces, "ticket" | "held" | "reason" | "key">;
+
+/** office.refund: give back `places`; papers and named places that are given up are in `credentials`. */
+export interface AskRefund {
+  type: "AskRefund";
+  ticket: number;
+  places: number;
+  reason: string;
+  key: string;
+  credentials: number[];
+  by: string;
+  by_role: string;
+}
+export type AskRefundParams = Params<AskRefund, "ticket" | "places" | "reason" | "key">;
+
+/** office.decide_refund: approve or reject. A large one needs another person than the one who asked. */
+export interface SettleRefund {
+  type: "SettleRefund";
+  refund: number;
+  approved: boolean;
+  reason: string;
+  key: string;
+  by: string;
+  by_role: string;
+}
+export type SettleRefundParams = Params<SettleRefund, "refund" | "approved" | "reason" | "key">;
+
+/** office.pay_refund: the money of an approved refund was handed over. */
+export interface PayRefund {
+  type: "PayRefund";
+  refund: number;
+  key: string;
+  reason: string;
+  by: string;
+  by_role: string;
+}
+export type PayRefundParams = Params<PayRefund, "refund" | "key">;
+
+/** office.collect: hand out `places` of a group's ticket as paper, one person each. */
+export interface CollectPlaces {
+  type: "CollectPlaces";
+  ticket: number;
+  places: number;
+  workstation: string;
+  key: string;
+  reason: string;
+  by: string;
+  by_role: string;
+}
+export type CollectPlacesParams = Params<CollectPlaces, "ticket" | "places" | "workstation" | "key">;
+
+/** A paper: its number, and what its QR carries. */
+export interface PaperView {
+  type: "PaperView";
+  paper: number;
+  code: string;
+}
+export type PaperViewParams = Params<PaperView, "paper" | "code">;
+
+export interface CollectedView {
+  type: "CollectedView";
+  ticket: number;
+  papers: PaperView[];
+  collected: number;
+  repeated: boolean;
+}
+export type CollectedViewParams = Params<CollectedView, "ticket" | "papers" | "collected" | "repeated">;
+
+/** Somebody on a list of names. Neither is kept as it is: the number is hashed and sealed, the name sealed. */
+export interface NamedPerson {
+  type: "NamedPerson";
+  name: string;
+  id_number: string;
+}
+export type NamedPersonParams = Params<NamedPerson, "name" | "id_number">;
+
+/** office.name_people: set places of a group's ticket aside for these people; their IDs open for them alone. */
+export interface NameList {
+  type: "NameList";
+  ticket: number;
+  people: NamedPerson[];
+  key: string;
+  reason: string;
+  by: string;
+  by_role: string;
+}
+export type NameListParams = Params<NameList, "ticket" | "people" | "key">;
+
+export interface NamedView {
+  type: "NamedView";
+  ticket: number;
+  credentials: number[];
+  named: number;
+  repeated: boolean;
+}
+export type NamedViewParams = Params<NamedView, "ticket" | "credentials" | "named" | "repeated">;
+
+/** office.transfer: unused places from one ticket to another one of the same line. */
+export interface MovePlaces {
+  type: "MovePlaces";
+  from_ticket: number;
+  to_ticket: number;
+  places: number;
+  reason: string;
+  key: string;
+  by: string;
+  by_role: string;
+}
+export type MovePlacesParams = Params<MovePlaces, "from_ticket" | "to_ticket" | "places" | "reason" | "key">;
+
+/** office.replace_card: a new card for a ticket; older ones open nothing from this moment on. */
+export interface NewCard {
+  type: "NewCard";
+  ticket: number;
+  card: string;
+  reason: string;
+  key: string;
+  by: string;
+  by_role: string;
+}
+export type NewCardParams = Params<NewCard, "ticket" | "card" | "reason" | "key">;
+
+export interface CardView {
+  type: "CardView";
+  ticket: number;
+  credential: number;
+  issue_index: number;
+  superseded: number;
+  repeated: boolean;
+}
+export type CardViewParams = Params<CardView, "ticket" | "credential" | "issue_index" | "superseded" | "repeated">;
+
+/** office.mark_card: a ticket's newest card is `lost`, `frozen`, or was found (`active`). */
+export interface SetCardState {
+  type: "SetCardState";
+  ticket: number;
+  state: string;
+  reason: string;
+  key: string;
+  by: string;
+  by_role: string;
+}
+export type SetCardStateParams = Params<SetCardState, "ticket" | "state" | "reason" | "key">;
+
+/** office.reverse: undo the latest `places` admissions of a ticket; with `correct_count` nobody went in. */
+export interface UndoAdmission {
+  type: "UndoAdmission";
+  ticket: number;
+  places: number;
+  reason: string;
+  key: string;
+  correct_count: boolean;
+  by: string;
+  by_role: string;
+}
+export type UndoAdmissionParams = Params<UndoAdmission, "ticket" | "places" | "reason" | "key">;
+
+export interface ReversedView {
+  type: "ReversedView";
+  ticket: number;
+  places: number;
+  zones: string[];
+  repeated: boolean;
+}
+export type ReversedViewParams = Params<ReversedView, "ticket" | "places" | "zones" | "repeated">;
+
+/** sales.paid: a payment provider's word that an order was paid. (tender, key) is its identity. */
+export interface NotePayment {
+  type: "NotePayment";
+  order: number;
+  tender: string;
+  key: string;
+  amount_cents: number;
+  by: string;
+  by_role: string;
+}
+export type NotePaymentParams = Params<NotePayment, "order" | "tender" | "key" | "amount_cents">;
+
+/** `outcome`: paid, held_again, or given_back with the number of the automatic refund and why. */
+export interface PaymentView {
+  type: "PaymentView";
+  order: number;
+  outcome: string;
+  tickets: SoldTicket[];
+  refund: number | null;
+  detail: string;
+  repeated: boolean;
+}
+export type PaymentViewParams = Params<PaymentView, "order" | "outcome" | "tickets" | "refund" | "detail" | "repeated">;
+
+/** sales.cancel: give an unpaid order up. */
+export interface CancelUnpaid {
+  type: "CancelUnpaid";
+  order: number;
+  reason: string;
+  key: string;
+  by: string;
+  by_role: string;
+}
+export type CancelUnpaidParams = Params<CancelUnpaid, "order" | "reason" | "key">;
+
+/** codes.create: draw codes to be printed before they are sold. */
+export interface NewCodes {
+  type: "NewCodes";
+  product: string;
+  quantity: number;
+  reason: string;
+  key: string;
+  by: string;
+  by_role: string;
+}
+export type NewCodesParams = Params<NewCodes, "product" | "quantity" | "reason" | "key">;
+
+/** A batch of codes, and how many are in which state. */
+export interface BatchView {
+  type: "BatchView";
+  batch: number;
+  product: string;
+  quantity: number;
+  created_by: string;
+  blank: number;
+  at_printer: number;
+  in_stock: number;
+  sold: number;
+  void: number;
+  lost: number;
+  exported: number;
+  repeated: boolean;
+}
+export type BatchViewParams = Params<BatchView, "batch" | "product" | "quantity" | "created_by" | "blank" | "at_printer" | "in_stock" | "sold" | "void" | "lost" | "exported">;
+
+/** codes.status: one batch, or with 0 the latest. */
+export interface GetBatches {
+  type: "GetBatches";
+  batch: number;
+}
+export type GetBatchesParams = Params<GetBatches, never>;
+
+export interface BatchList {
+  type: "BatchList";
+  batches: BatchView[];
+}
+export type BatchListParams = Params<BatchList, "batches">;
+
+/** codes.export: by another person than the one who made the batch. Fetch the codes with codes.page then. */
+export interface TakeOutCodes {
+  type: "TakeOutCodes";
+  batch: number;
+  handed_to: string;
+  reason: string;
+  key: string;
+  by: string;
+  by_role: string;
+}
+export type TakeOutCodesParams = Params<TakeOutCodes, "batch" | "handed_to" | "reason" | "key">;
+
+/** `codes` lines wait; `sha256` (hexadecimal) is that of all of them, each ended by a line feed. */
+export interface ExportView {
+  type: "ExportView";
+  batch: number;
+  codes: number;
+  sha256: string;
+}
+export type ExportViewParams = Params<ExportView, "batch" | "codes" | "sha256">;
+
+/** codes.page: lines of an export that was just made, from the `first` one (0) on. */
+export interface GetCodes {
+  type: "GetCodes";
+  batch: number;
+  first: number;
+  by: string;
+}
+export type GetCodesParams = Params<GetCodes, "batch" | "first">;
+
+/** Lines of an export: batch, serial and code, separated by commas. */
+export interface CodePage {
+  type: "CodePage";
+  batch: number;
+  first: number;
+  lines: string[];
+}
+export type CodePageParams = Params<CodePage, "batch" | "first" | "lines">;
+
+/** codes.move: serials `first` to `last` are `in_stock` (at a workstation), `void` or `lost`. */
+export interface ShiftCodes {
+  type: "ShiftCodes";
+  batch: number;
+  first: number;
+  last: number;
+  state: string;
+  reason: string;
+  key: string;
+  workstation: string;
+  by: string;
+  by_role: string;
+}
+export type ShiftCodesParams = Params<ShiftCodes, "batch" | "first" | "last" | "state" | "reason" | "key">;
 
 /** A command was carried out, or is on its way; `detail` says which. */
 export interface Done {
