@@ -10,6 +10,7 @@ import asyncpg
 
 from protocols.clock import business_day
 from protocols.messages import Base
+from protocols.rights import STAFF_CLASSES, zones_of
 from storage._issue import Issuer, Offer, Shop, slot_times, validity
 from storage._rows import BIGINT_LIMIT, Rows, check_text
 from storage._stock import SlotKey, Stock
@@ -62,6 +63,7 @@ class Sales:
         self._serials: dict[tuple[int, int], int] = {}
         self._supplemented: set[int] = set()
         self._stock = Stock(site)
+        self._stopped: set[str] = set()  # zones for which nothing is sold today
 
     async def load(self, connection: asyncpg.Connection, ops: Sequence[Base]) -> None:
         sql = load("sales")
@@ -86,6 +88,8 @@ class Sales:
             if cards:
                 for row in await connection.fetch(sql["cards"], self._site, cards):
                     self._cards.add(row["value_hash"])
+            rows = await connection.fetch(sql["stopped_sales"], self._site, self._now)
+            self._stopped = {row["zone"] for row in rows}
             await self._load_rest(connection, sales)
         if jobs:
             for row in await connection.fetch(sql["print_jobs"], self._site, jobs):
@@ -176,6 +180,9 @@ class Sales:
             raise LedgerRefused(f"product {line.product!r} is on sale from {rules.sale_first}")
         if rules.sale_last and today > rules.sale_last:
             raise LedgerRefused(f"product {line.product!r} was on sale until {rules.sale_last}")
+        stopped = self._stopped.intersection(zones_of(rules))
+        if stopped and line.visit_date <= today and offer.product.product_class not in STAFF_CLASSES:
+            raise LedgerRefused(f"the sale for today is stopped: {', '.join(sorted(stopped))} takes nobody else")
         return offer
 
     def _named_codes(self, line: SaleLineOp) -> list[int]:

@@ -15,6 +15,9 @@ select t.order_id, t.ticket, t.pax, t.product, p.name_zh, p.name_en, p.product_c
  where t.site = $1 and t.order_id = any ($2::bigint[])
  order by t.order_id, t.line, t.number
 
+-- name: stopped_sales
+select zone from zones where site = $1 and (sale_full or sale_stopped_until > to_timestamp($2::float8))
+
 -- name: cards
 select value_hash from credentials where site = $1 and kind = 'card' and value_hash = any ($2::bytea[])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -14,7 +14,7 @@ import pytest
 from actors.admission import decide
 from protocols.messages import Denied, Direction, Granted, PassageKind
 from storage.audit import audit
-from storage.interfaces import Calibrate, LedgerRefused, SiteSetup, StopZone, ZoneCount, ZoneSetup, ZonesChanged
+from storage.interfaces import Calibrate, LedgerRefused, SiteSetup, StopZone, ZoneCount, ZonesChanged, ZoneSetup
 from storage.testing import Database, LedgerUser, fresh_database, ledger_running, product, setup
 
 EXIT = {"direction": Direction.EXIT, "from_zone": "park", "to_zone": "outside", "kind": PassageKind.EXIT}
@@ -163,6 +163,31 @@ async def test_the_sale_has_thresholds_of_its_own() -> None:
         assert (await here.park())["sale_full"] is True
         await here.leave(1)
         assert (await here.park())["sale_full"] is False
+
+
+async def test_a_stopped_sale_sells_nothing_for_today_and_keeps_no_ticket_holder_out() -> None:
+    async with park(site(limit=10, sale_stop_at=2, sale_resume_at=1)) as here:
+        today = datetime.fromtimestamp(here.clock(), ZoneInfo("Asia/Shanghai")).date()
+        before = await here.sell("adult", 2, visit_date=today.isoformat())
+        for _ in range(2):
+            await here.enter()
+        for name in ("adult", "group30"):
+            with pytest.raises(LedgerRefused, match="park"):
+                await here.sell(name, visit_date=today.isoformat())
+        assert await here.sell("staff", visit_date=today.isoformat())
+        tomorrow = (today + timedelta(days=1)).isoformat()
+        assert await here.sell("adult", visit_date=tomorrow), "another day is not full"
+        answer = await here.scan(before[0].ticket, at=here.clock())
+        assert code(answer) == "ok", "stop of sale is no stop of entry"
+        assert isinstance(answer, Granted)
+        await here.ends(answer, 0, at=here.clock())
+        await here.leave(1)
+        assert await here.sell("adult", visit_date=today.isoformat())
+        await here.stop("sale", 10)
+        with pytest.raises(LedgerRefused):
+            await here.sell("adult", visit_date=today.isoformat())
+        here.clock.at += 601
+        assert await here.sell("adult", visit_date=today.isoformat())
 
 
 async def test_nobody_passes_the_limit_however_wide_the_stop_is_set() -> None:
