@@ -97,6 +97,7 @@ class CredentialKind(StrEnum):
     CODE = "code"  # a signed ticket code, from a QR reader
     CARD = "card"  # an annual card's number or UID
     ID_NUMBER = "id_number"  # of an identity document, from its reader
+    SHORT = "short"  # ten characters that somebody typed, in place of a code that cannot be read
 
 
 class Base(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=False):
@@ -186,6 +187,11 @@ class Denied(Base, frozen=True, kw_only=True):
     lane_of_use: str = ""
     used_at: float | None = None
     valid_from: float | None = None
+    opens: str = ""  # from when it would pass, on the site's clock: YYYY-MM-DD HH:MM, or a date
+    used_on_clock: str = ""  # the last use, the same way
+    today: str = ""  # the business day of this answer
+    zones: list[str] = []  # where it would pass now
+    tomorrow: int = 0  # uses of the next business day
 
 
 class Passed(Base, frozen=True, kw_only=True):

@@ -16,6 +16,8 @@ from protocols.errors import WireError
 STAFF_CLASSES = frozenset({"staff", "contractor"})
 """Product classes whose holders are staff: counted apart, and let in when visitors are not."""
 UNLIMITED = 0  # of uses, days, re-entries
+STAFF_CLASSES = frozenset({"staff", "contractor"})
+"""Product classes whose holders are staff: counted apart, and let in when visitors are not."""
 
 
 class RulesError(WireError):

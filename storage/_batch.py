@@ -17,6 +17,7 @@ import structlog
 
 from protocols.clock import business_day, business_day_start
 from protocols.messages import Base, Ended, Passed
+from storage._admit import admit
 from storage._books import Books
 from storage._gate import GATE_OPS, Sweep, load_books, write_books
 from storage._issue import Shop
@@ -25,7 +26,7 @@ from storage._office import Office, carry_out
 from storage._office_books import OFFICE_QUESTIONS, answer_office
 from storage._office_handlers import HANDLERS
 from storage._office_ops import OfficeOp
-from storage._questions import QUESTIONS, answer
+from storage._questions import QUESTIONS, answer, explain
 from storage._records import EMPTY_CHAIN, AuditHead, Records
 from storage._rows import Rows
 from storage._sales import SALES_OPS, Sales
@@ -34,6 +35,7 @@ from storage.interfaces import (
     Calibrate,
     CounterBaseline,
     DecideRule,
+    Explain,
     GrantOp,
     IncidentNote,
     LedgerRefused,
@@ -52,7 +54,7 @@ FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClien
 POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 UNANSWERED = (RefusedScan, OpenCase, PrintJobState, AuditEntry, IncidentNote)
 KNOWN: tuple[type[Base], ...] = (
-    *GATE_OPS, *SALES_OPS, *QUESTIONS, *HANDLERS, *OFFICE_QUESTIONS,
+    *GATE_OPS, *SALES_OPS, *QUESTIONS, Explain, *HANDLERS, *OFFICE_QUESTIONS,
     OpenCase, AuditEntry, IncidentNote, Sweep,
 )
 
@@ -159,8 +161,8 @@ async def _commit(connection: asyncpg.Connection, attempt: Attempt) -> None:
 async def _book(connection: asyncpg.Connection, site: Site, attempt: Attempt, ops: Sequence[Base]) -> list[Any]:
     now = site.clock()
     records = Records(site.site, now, attempt.audit)
-    rows, versions = Rows(site.site, load("gate")), site.shop.versions
-    books = Books(rows, records, site.decide, now, site.new_id, site.next_seq, versions)
+    rows = Rows(site.site, load("gate"))
+    books = Books(rows, records, site.decide, now, site.new_id, site.next_seq, site.shop)
     sales = Sales(site.site, site.shop, now, site.new_id)
     gate_ops = [op for op in ops if isinstance(op, (*GATE_OPS, Sweep))]
     if gate_ops:
@@ -178,6 +180,10 @@ async def _book(connection: asyncpg.Connection, site: Site, attempt: Attempt, op
     await records.write(connection)
     attempt.audit = records.audit
     for place, op in enumerate(ops):
+        if isinstance(op, Explain):
+            at = now if op.at is None else op.at
+            seen = Books(Rows(site.site, {}), records, site.decide, at, site.new_id, site.next_seq, site.shop)
+            answers[place] = await explain(connection, site.site, op, seen)
         if isinstance(op, QUESTIONS):
             day_start = business_day_start(now, site.timezone, site.day_start)
             answers[place] = await answer(connection, site.site, op, day_start, site.shop.versions)
@@ -218,7 +224,7 @@ async def _office(
             answers[place] = await carry_out(office, op, HANDLERS[type(op)])
     if office.corrections:  # of a zone's count: booked as everybody else's
         rows = Rows(site.site, load("gate"))
-        books = Books(rows, records, site.decide, now, site.new_id, site.next_seq, site.shop.versions)
+        books = Books(rows, records, site.decide, now, site.new_id, site.next_seq, site.shop)
         attempt.xid = await load_books(connection, site.site, books, office.corrections) or attempt.xid
         _begin_day(site, attempt, books)
         for correction in office.corrections:
@@ -237,7 +243,7 @@ def _apply(op: Base, books: Books, sales: Sales, records: Records) -> Any:
     try:
         match op:
             case GrantOp():
-                return books.grant(op)
+                return admit(books, op)
             case Passed():
                 return books.passed(op)
             case Ended():

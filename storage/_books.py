@@ -8,33 +8,28 @@ A method that refuses raises before it changes anything.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 
+from protocols.clock import business_day, local_time
 from protocols.messages import (
     Booked,
-    Denied,
-    Direction,
     Ended,
-    Granted,
-    GrantState,
     PassageKind,
     Passed,
     Settled,
 )
 from protocols.rights import STAFF_CLASSES
-from storage._facts import Grant, Presented, Right, Ticket, Versions
+from storage._facts import Grant, Person, Presented, Right, Ticket
+from storage._issue import Shop
 from storage._records import Records
 from storage._rows import Rows
 from storage._zones import Zone
 from storage.interfaces import (
     CounterBaseline,
     DecideRule,
-    GrantOp,
     LedgerRefused,
     Ok,
-    Refusal,
     RefusedScan,
-    RightFacts,
-    ScanFacts,
 )
 
 UNRESOLVED_GRACE_S = 2.0  # a healthy lane ends its grant at ttl; its word needs a moment to arrive
@@ -42,7 +37,8 @@ OUTSIDE = "outside"
 CLOCK = "paifang"  # who corrects by itself
 LATE_UPLOAD = "late_upload"
 LATE_MOST_S = 7 * 86400.0  # a passage that says to be older than this has a wrong clock, and counts now
-SHRUNK_TO_NOTHING = "capacity_hold"
+CLOCK_TOLERANCE_S = 120.0  # a device whose clock is further off is told of, and the server's clock counts
+CLOCK_CASE_S = 3600.0  # one case a device in this time
 RIGHTS_KINDS = (PassageKind.GRANTED, PassageKind.LATE)
 CASE_KINDS = {  # passages without a grant that people must look at
     PassageKind.TAILGATE: "warning",
@@ -64,20 +60,25 @@ class Books:
         now: float,
         new_id: Callable[[], int],
         next_seq: Callable[[], int],
-        versions: Versions,
+        shop: Shop,
     ) -> None:
         self.rows = rows
         self.records = records
         self.now = now
-        self._decide = decide
+        self.decide = decide
         self.new_id = new_id
         self.next_seq = next_seq
-        self._versions = versions
+        self.shop = shop
+        self.local = local_time(now, shop.timezone, shop.day_start)
+        self.day = self.local.day
         self.zones: dict[str, Zone] = {}
         self.rights: dict[int, Right] = {}
         self.by_ticket: dict[int, list[Right]] = {}
         self.tickets: dict[int, Ticket] = {}
         self.credentials: dict[tuple[str, bytes], list[Presented]] = {}
+        self.people: dict[tuple[int, int], Person] = {}
+        self.preprinted: dict[int, str] = {}
+        self.faces: dict[int, tuple[bytes, str]] = {}  # to compare with, by ticket
         self.grants: dict[int, Grant] = {}
         self.by_device: dict[tuple[str, str], Grant] = {}
         self.by_lane: dict[tuple[str, str], Grant] = {}
@@ -102,92 +103,6 @@ class Books:
 
     # -- operations -----------------------------------------------------------------------------------------------
 
-    def grant(self, op: GrantOp) -> Granted | Denied:
-        """Decide and hold. A scan that was answered before gets the same answer, whatever has changed since."""
-        known = self.by_device.get((op.device, op.nonce))
-        if known is not None:
-            if known.lane != op.lane:
-                raise LedgerRefused(f"nonce of lane {known.lane} presented at lane {op.lane}")
-            return known.answer(op.nonce, self.now)
-        if (op.lane, op.nonce) in self.abandoned:
-            return _cancelled(op.nonce)
-        zone = self.zone(op.to_zone)
-        self.zone(op.from_zone)
-        presented = self.credentials.get((op.kind, op.credential_hash), [])
-        rights = [right for each in presented for right in self.by_ticket.get(each.ticket, [])]
-        states = {each.ticket: each.state for each in presented}
-        facts = ScanFacts(
-            lane=op.lane,
-            to_zone=op.to_zone,
-            now=self.now,
-            pax=op.pax,
-            max_pax=op.max_pax,
-            face_ok=op.face_ok,
-        )
-        zone.begin_day(self.today)
-        zone.settle(self.now)
-        counts = zone.facts(self.now)
-        verdict = self._decide([self._facts(right, states[right.ticket]) for right in rights], counts, facts)
-        if isinstance(verdict, Refusal):
-            return self._deny(op, verdict)
-        right = self.rights[verdict.entitlement]
-        available, room = right.available(), zone.room(staff=verdict.product_class in STAFF_CLASSES)
-        pax = verdict.pax if room is None else min(verdict.pax, room)
-        if pax < 1:
-            return self._deny(op, Refusal(code=SHRUNK_TO_NOTHING))
-        # The rule has decided this already; the ledger does not take its word for what must never happen.
-        if right not in rights or pax > op.max_pax or (available is not None and pax > available):
-            raise LedgerRefused(f"the rule permits {pax} people on entitlement {right.entitlement}")
-        grant = Grant(
-            grant=self.new_id(),
-            lane=op.lane,
-            device=op.device,
-            nonce=op.nonce,
-            ticket=right.ticket,
-            entitlement=right.entitlement,
-            product_class=verdict.product_class,
-            to_zone=op.to_zone,
-            pax=pax,
-            remaining=verdict.remaining + verdict.pax - pax,
-            ttl_s=op.ttl_s,
-            granted_at=self.now,
-            open=True,
-            passed=0,
-            why=None,
-            new=True,
-            fresh=True,
-            touched=True,
-        )
-        self.add_grant(grant)
-        right.hold(pax)
-        zone.hold(pax)
-        self.rows.add(
-            "insert_grants",
-            grant.grant,
-            self.next_seq(),
-            op.lane,
-            op.device,
-            op.nonce,
-            grant.ticket,
-            grant.entitlement,
-            grant.product_class,
-            op.from_zone,
-            op.to_zone,
-            pax,
-            grant.remaining,
-            op.ttl_s,
-            zone.limit,
-            op.at,
-            self.now,
-            op.counter_epoch,
-            op.counter_entries,
-            op.counter_exits,
-        )
-        self._log_scan(op, "ok", grant.grant)
-        answer = grant.answer(op.nonce, self.now)
-        grant.fresh = False  # asked again in the same batch, it is no longer news
-        return answer
-
     def passed(self, op: Passed) -> Booked:
         """Book one person: the passage, the move between zones, and the use of a right if there is one."""
         identity: Identity = (op.device, op.boot, op.direction, op.seq)
@@ -196,6 +111,7 @@ class Books:
             return _booked(op, PassageKind(booked), repeated=True)
         from_zone, to_zone = self.zone(op.from_zone), self.zone(op.to_zone)
         kind, grant = self._kind_of(op)
+        at = self._seen_at(op, grant)
         self.passages[identity] = kind
         self.rows.add(
             "insert_passages",
@@ -208,10 +124,11 @@ class Books:
             op.to_zone,
             op.at,
             self.now,
+            at,
         )
         self._move(op, grant, from_zone, to_zone)
         if grant is not None:
-            self._use(op, grant, identity)
+            self._use(op, grant, at, identity)
         elif kind in CASE_KINDS:
             key = ":".join(map(str, (kind, *identity)))
             self.records.case(key, kind, op.lane, CASE_KINDS[kind], self._why_no_grant(op), op.at)
@@ -233,8 +150,7 @@ class Books:
             return Settled(grant=grant.grant, nonce=grant.nonce, passed=grant.passed, repeated=True)
         grant.open, grant.why, grant.touched = False, op.why, True
         free = grant.pax - grant.passed
-        self.rights[grant.entitlement].hold(-free)
-        self.zone(grant.to_zone).hold(-free)
+        self._free(grant, free)
         self.rows.add(
             "insert_ends",
             grant.grant,
@@ -284,10 +200,20 @@ class Books:
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
-    def _facts(self, right: Right, credential_state: str) -> RightFacts:
-        ticket = self.tickets[right.ticket]
-        product = self._versions[ticket.product, ticket.version]
-        return right.facts(ticket, product, credential_state)
+    def person(self, credential: int, entitlement: int) -> Person:
+        """What somebody on a list has used of a right."""
+        key = (credential, entitlement)
+        return self.people.setdefault(key, Person(*key))
+
+    def day_of(self, at: float | None) -> date | None:
+        """The business day of a moment."""
+        return None if at is None else business_day(at, self.shop.timezone, self.shop.day_start)
+
+    def clock_case(self, device: str, lane: str, at: float) -> None:
+        """A device's clock cannot be right: people are told, once a device and hour."""
+        key = f"clock:{device}:{int(self.now // CLOCK_CASE_S)}"
+        detail = f"the clock of {device} is off by {at - self.now:+.0f} s; the server's time counts"
+        self.records.case(key, "clock", lane, "warning", detail, self.now)
 
     def zone(self, name: str) -> Zone:
         zone = self.zones.get(name)
@@ -304,7 +230,7 @@ class Books:
             zone.move_staff(people * staff)
         if self.closed_before - LATE_MOST_S < op.at < self.closed_before:
             self._take_out(op, from_zone, to_zone, staff)
-        elif grant is not None and not staff and op.direction is Direction.ENTRY:
+        elif grant is not None and not staff and grant.kind == "entry":
             to_zone.enter()
         from_zone.settle(self.now)
         to_zone.settle(self.now)
@@ -316,20 +242,6 @@ class Books:
             if zone.zone != OUTSIDE:
                 self.correct(zone.zone, people, people * staff, LATE_UPLOAD, CLOCK, f"{word}:{zone.zone}")
 
-    def _deny(self, op: GrantOp, refusal: Refusal) -> Denied:
-        self._log_scan(op, refusal.code, None)
-        return Denied(
-            nonce=op.nonce,
-            code=refusal.code,
-            lane_of_use=refusal.lane_of_use,
-            used_at=refusal.used_at,
-            valid_from=refusal.valid_from,
-        )
-
-    def _log_scan(self, op: GrantOp, code: str, grant: int | None) -> None:
-        new = (op.lane, op.device, op.nonce, op.kind, op.credential_hash, code, grant, op.at, self.now)
-        self.rows.add("insert_scans", *new)
-
     def _kind_of(self, op: Passed) -> tuple[PassageKind, Grant | None]:
         """What a passage is booked as. Only `granted` and `late` use a right, and both need the lane's own grant."""
         if op.kind not in RIGHTS_KINDS:
@@ -338,6 +250,19 @@ class Books:
         if grant is None or grant.lane != op.lane or grant.passed >= grant.pax:
             return PassageKind.TAILGATE, None
         return (PassageKind.GRANTED if grant.open else PassageKind.LATE), grant
+
+    def _free(self, grant: Grant, people: int) -> None:
+        """Nobody holds these places any more."""
+        if grant.kind == "exit" or grant.entitlement is None:
+            return
+        self.zone(grant.to_zone).hold(-people)
+        right, person = self.rights[grant.entitlement], self._person_of(grant)
+        if grant.kind == "reentry":
+            right.hold_reentry(-people)
+            return
+        right.hold(-people)
+        if person is not None:
+            person.hold(-people)
 
     def _why_no_grant(self, op: Passed) -> str:
         if op.kind not in RIGHTS_KINDS:
@@ -349,22 +274,68 @@ class Books:
             return f"grant {op.grant} belongs to lane {grant.lane}"
         return f"grant {op.grant} is for {grant.pax}"
 
-    def _use(self, op: Passed, grant: Grant, identity: Identity) -> None:
-        right = self.rights[grant.entitlement]
+    def _use(self, op: Passed, grant: Grant, at: float, identity: Identity) -> None:
+        """Somebody passed on a grant: it is used, held no longer, and their ticket is seen where they went."""
+        day = business_day(at, self.shop.timezone, self.shop.day_start)
+        right = None if grant.entitlement is None else self.rights[grant.entitlement]
+        person = self._person_of(grant)
         grant.passed += 1
         if grant.open:
             grant.touched = True
-            right.hold(-1)
-            self.zone(grant.to_zone).hold(-1)
-        else:
+            if grant.kind != "exit":
+                self.zone(grant.to_zone).hold(-1)
+        if right is not None and grant.kind == "entry":
             available = right.available()
-            if available is not None and available < 1:
+            if grant.open:
+                right.hold(-1)
+                if person is not None:
+                    person.hold(-1)
+            elif available is not None and available < 1:
                 key = ":".join(map(str, ("late_pass", *identity)))
                 detail = f"grant {grant.grant} had ended and its right is used up"
                 self.records.case(key, "late_pass", op.lane, "warning", detail, op.at)
-                return
-        right.redeem(min(op.at, self.now), op.lane)
-        self.rows.add("insert_redemptions", *identity, grant.entitlement, grant.grant, self.now)
+                right = None
+        if right is not None and grant.kind == "entry":
+            right.redeem(at, op.lane, day)
+            if person is not None:
+                person.redeem()
+            self.rows.add("insert_redemptions", *identity, grant.entitlement, grant.grant, self.now)
+        elif right is not None and grant.kind == "reentry":
+            if grant.open:
+                right.hold_reentry(-1)
+            right.reenter(at, op.lane, day)
+        if grant.ticket is not None:
+            self._see(op, grant.ticket, at, day)
+
+    def _see(self, op: Passed, number: int, at: float, day: date) -> None:
+        """The ticket's person is in the zone that they entered, and has left the one before.
+
+        The time of the scan counts, not that of the word's arrival: an older one does not move anybody back.
+        """
+        ticket = self.tickets[number]
+        product = self.shop.versions[ticket.product, ticket.version]
+        left = {op.from_zone}
+        if ticket.at_since is None or at >= ticket.at_since:
+            if product.pax == 1 and ticket.at_zone is not None:
+                left.add(ticket.at_zone)
+            ticket.at_zone, ticket.at_since, ticket.touched = op.to_zone, at, True
+        for right in self.by_ticket.get(number, []):
+            zones = product.rules.rights[right.rule].zones
+            if not right.covers(op.to_zone, zones) and any(right.covers(zone, zones) for zone in left):
+                right.leave(at, day)
+
+    def _person_of(self, grant: Grant) -> Person | None:
+        if grant.credential is None or grant.entitlement is None:
+            return None
+        return self.person(grant.credential, grant.entitlement)
+
+    def _seen_at(self, op: Passed, grant: Grant | None) -> float:
+        """When somebody passed: the device's time where it can be true, else ours, and people are told."""
+        earliest = self.now - LATE_MOST_S if grant is None else grant.granted_at - CLOCK_TOLERANCE_S
+        if not earliest <= op.at <= self.now + CLOCK_TOLERANCE_S:
+            self.clock_case(op.device, op.lane, op.at)
+            return self.now
+        return min(op.at, self.now)
 
     def _abandon(self, op: Ended) -> Settled:
         """The lane gave up before it had an answer. If the scan still comes, it opens nothing."""
@@ -379,21 +350,6 @@ class Books:
                 detail = f"the lane says {op.passed} passed on a scan that was never granted"
                 self.records.case(key, "count_mismatch", op.lane, "warning", detail, op.at)
         return Settled(grant=None, nonce=op.nonce, passed=0, repeated=repeated)
-
-
-def _cancelled(nonce: str) -> Granted:
-    return Granted(
-        nonce=nonce,
-        grant=0,
-        ticket=0,
-        pax=0,
-        passed=0,
-        ttl_s=0.0,
-        state=GrantState.CANCELLED,
-        fresh=False,
-        product_class="",
-        remaining=0,
-    )
 
 
 def _booked(op: Passed, kind: PassageKind, *, repeated: bool) -> Booked:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from protocols.messages import EndReason, Granted, GrantState
-from storage.interfaces import ProductSetup, RightFacts
+from storage.interfaces import GrantKind, PersonFacts, ProductSetup, RightFacts
 
 Versions = dict[tuple[str, int], ProductSetup]
 """Every product as it was ever on sale, by name and version."""
@@ -42,6 +42,29 @@ class Ticket:
     holder_hash: bytes | None
     at_zone: str | None
     at_since: float | None
+    face_bound: bool = False
+    used_today: list[str] | None = None  # products that the same order or holder has used today
+    holder_enc: bytes | None = None  # of a holder who was bound in this batch
+    touched: bool = False
+
+
+@dataclass(slots=True)
+class Person:
+    """What one person of a list has used of a right."""
+
+    credential: int
+    entitlement: int
+    redeemed: int = 0
+    held: int = 0
+    touched: bool = False
+
+    def hold(self, people: int) -> None:
+        self.held += people
+        self.touched = True
+
+    def redeem(self) -> None:
+        self.redeemed += 1
+        self.touched = True
 
 
 @dataclass(slots=True)
@@ -64,9 +87,12 @@ class Right:
     reentries_day: int
     out_day: int
     reentries_held: int
+    set_aside: int  # places promised to single people, and
+    set_aside_used: int  # how many of them have come or hold a grant
     redeemed_moved: int = 0
     held_moved: int = 0
-    used: bool = False
+    reentries_held_moved: int = 0
+    touched: bool = False
 
     def available(self) -> int | None:
         if self.sold is None:
@@ -77,13 +103,59 @@ class Right:
         self.held += people
         self.held_moved += people
 
-    def redeem(self, at: float, lane: str) -> None:
+    def hold_reentry(self, people: int) -> None:
+        self.reentries_held += people
+        self.reentries_held_moved += people
+
+    def redeem(self, at: float, lane: str, day: date) -> None:
+        """One person used the right, at `at` of the business day `day`. Word of it may come late and out of order."""
         self.redeemed += 1
         self.redeemed_moved += 1
-        if self.last_used_at is None or at >= self.last_used_at:
-            self.last_used_at, self.last_used_lane, self.used = at, lane, True
+        if self.first_used_at is None or at < self.first_used_at:
+            self.first_used_at = at
+        if self._turn(day):
+            self.used_day += 1
+        self._used(at, lane)
 
-    def facts(self, ticket: Ticket, product: ProductSetup, credential_state: str) -> RightFacts:
+    def reenter(self, at: float, lane: str, day: date) -> None:
+        """One person came back on the right."""
+        if self._turn(day):
+            self.reentries_day += 1
+            self.out_day = max(0, self.out_day - 1)
+        self._used(at, lane)
+
+    def leave(self, at: float, day: date) -> None:
+        """One person was seen to leave where the right led to."""
+        if self._turn(day):
+            self.out_day = min(self.used_day, self.out_day + 1)
+        self.last_exit_at = at if self.last_exit_at is None else max(at, self.last_exit_at)
+
+    def covers(self, zone: str, zones: list[str]) -> bool:
+        """Does the right lead into the zone? `zones` are those that its rule names."""
+        return zone in zones if self.zone is None else zone == self.zone
+
+    def _used(self, at: float, lane: str) -> None:
+        if self.last_used_at is None or at >= self.last_used_at:
+            self.last_used_at, self.last_used_lane = at, lane
+
+    def _turn(self, day: date) -> bool:
+        """Begin the counters of a new day. Does `day` count in them?"""
+        self.touched = True
+        if self.day is None or day > self.day:
+            self.day, self.used_day, self.reentries_day, self.out_day = day, 0, 0, 0
+        return day == self.day
+
+    def facts(
+        self,
+        ticket: Ticket,
+        product: ProductSetup,
+        credential_state: str,
+        person: Person | None,
+        today: date,
+        first_used_on: date | None,
+    ) -> RightFacts:
+        """What the decision may know. A clock that was set back does not give a day's uses back."""
+        counts = self.day is not None and self.day >= today
         return RightFacts(
             entitlement=self.entitlement,
             ticket=self.ticket,
@@ -104,6 +176,20 @@ class Right:
             valid_to=ticket.valid_to,
             last_used_at=self.last_used_at,
             last_used_lane=self.last_used_lane,
+            first_used_at=self.first_used_at,
+            first_used_on=first_used_on,
+            last_exit_at=self.last_exit_at,
+            used_day=self.used_day if counts else 0,
+            reentries_day=self.reentries_day if counts else 0,
+            reentries_held=self.reentries_held,
+            out_day=self.out_day if counts else 0,
+            slot_from=ticket.slot_from,
+            slot_to=ticket.slot_to,
+            holder_hash=ticket.holder_hash,
+            face_bound=ticket.face_bound,
+            used_today=ticket.used_today or [],
+            promised=max(0, self.set_aside - self.set_aside_used),
+            person=None if person is None else PersonFacts(held=person.held, redeemed=person.redeemed),
         )
 
 
@@ -113,8 +199,8 @@ class Grant:
     lane: str
     device: str
     nonce: str
-    ticket: int
-    entitlement: int
+    ticket: int | None  # None, as `entitlement`: an exit on nothing that is known
+    entitlement: int | None
     product_class: str
     to_zone: str
     pax: int
@@ -124,6 +210,8 @@ class Grant:
     open: bool
     passed: int  # people booked on it, late ones included
     why: str | None  # how it ended
+    kind: GrantKind
+    credential: int | None  # of one person on a list
     new: bool = False  # made in this batch
     fresh: bool = False  # and not answered yet
     touched: bool = False
@@ -148,7 +236,7 @@ class Grant:
         return Granted(
             nonce=nonce,
             grant=self.grant,
-            ticket=self.ticket,
+            ticket=self.ticket or 0,
             pax=self.pax,
             passed=self.passed,
             ttl_s=self.left_s(now),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 import asyncpg
 
 from protocols.messages import Base, Ended, Passed
 from storage._books import UNRESOLVED_GRACE_S, Books
-from storage._facts import Grant, Presented, Right, Ticket
+from storage._facts import Grant, Person, Presented, Right, Ticket
 from storage._zones import Zone
 from storage.interfaces import Calibrate, CounterBaseline, GrantOp, RefusedScan, StopZone, ZoneCount
 from storage.queries import load
@@ -17,23 +19,31 @@ from storage.queries import load
 GATE_OPS = (GrantOp, Passed, Ended, Calibrate, StopZone, CounterBaseline, RefusedScan)
 WRITES = ("insert_grants", "insert_holds", "update_holds", "delete_holds", "mark_unresolved", "insert_passages",
           "insert_redemptions", "insert_ends", "update_entitlements", "update_zones", "insert_abandoned",
-          "insert_scans", "insert_calibrations", "insert_baselines", "insert_zone_stops",
-          "insert_day_closes")  # fmt: skip
+          "update_tickets", "put_people", "bind_faces", "raise_issue", "insert_scans", "insert_calibrations",
+          "insert_baselines", "insert_zone_stops", "insert_day_closes")  # fmt: skip
+
+
+LOCKS = re.compile(r"\bfor update( of \w+)?\b")
 
 
 class Sweep(Base, frozen=True, kw_only=True):
     """The ledger's own operation: look for grants past their ttl that no lane has ended."""
 
 
-async def load_books(connection: asyncpg.Connection, site: str, books: Books, ops: Sequence[Base]) -> str:
+async def load_books(
+    connection: asyncpg.Connection, site: str, books: Books, ops: Sequence[Base], *, lock: bool = True
+) -> str:
     """Fill the books with what these operations touch; lock rights and zones. Returns the transaction's id.
+
+    Without `lock` they are only looked at, and nobody is waited for.
 
     One statement, whatever the batch is made of: four of them cost a third of a batch's time, for each round trip
     waits for two processes to be woken and for whatever else this thread has to do meanwhile, and an empty array
     costs next to nothing.
     """
     sql = load("gate")
-    found = await connection.fetchrow(sql["load"], site, *_keys(ops))
+    statement = sql["load"] if lock else LOCKS.sub("", sql["load"])
+    found = await connection.fetchrow(statement, site, *_keys(ops), *_of_rules(books, ops))
     assert found is not None
     for row in found["grants"] or ():
         books.add_grant(Grant(*row))
@@ -45,8 +55,14 @@ async def load_books(connection: asyncpg.Connection, site: str, books: Books, op
         books.credentials.setdefault((presented.kind, presented.value_hash), []).append(presented)
     for row in found["tickets"] or ():
         books.tickets[row[0]] = Ticket(*row)
+    for ticket, product in found["mains"] or ():
+        used = books.tickets[ticket].used_today
+        books.tickets[ticket].used_today = [*(used or ()), product]
     for row in found["rights"] or ():
         books.add_right(Right(*row))
+    for row in found["people"] or ():
+        books.people[row[0], row[1]] = Person(*row)
+    books.preprinted.update(tuple(row) for row in found["preprinted"] or ())
     for row in found["zones"] or ():
         books.zones[row[0]] = Zone(*row)
     if any(isinstance(op, Sweep) for op in ops):
@@ -87,6 +103,15 @@ def _keys(ops: Sequence[Base]) -> list[list[Any]]:
     return columns
 
 
+def _of_rules(books: Books, ops: Sequence[Base]) -> tuple[list[str], date, list[str], list[int]]:
+    """The rest of the parameters: what only some products ask for costs the others nothing."""
+    versions = books.shop.versions.values()
+    small = {product.product for product in versions if product.rules.requires}
+    bound = {product.product for product in versions if product.rules.binds == "face"}
+    codes = [op.ticket for op in ops if isinstance(op, GrantOp) and op.ticket is not None]
+    return sorted(small), books.day, sorted(bound), codes
+
+
 async def write_books(connection: asyncpg.Connection, site: str, books: Books) -> list[ZoneCount]:
     """Write what moved. Returns all zones as they now stand if any of them moved, otherwise nothing."""
     rows = books.rows
@@ -101,9 +126,31 @@ async def write_books(connection: asyncpg.Connection, site: str, books: Books) -
         elif not grant.new:
             rows.add("delete_holds", grant.grant)
     for right in books.rights.values():
-        if right.redeemed_moved or right.held_moved:
-            used = (right.last_used_at, right.last_used_lane) if right.used else (None, None)
-            rows.add("update_entitlements", right.entitlement, right.redeemed_moved, right.held_moved, *used)
+        if right.touched or right.held_moved or right.reentries_held_moved:
+            rows.add(
+                "update_entitlements",
+                right.entitlement,
+                right.redeemed_moved,
+                right.held_moved,
+                right.reentries_held_moved,
+                right.last_used_at,
+                right.last_used_lane,
+                right.first_used_at,
+                right.last_exit_at,
+                right.day,
+                right.used_day,
+                right.reentries_day,
+                right.out_day,
+            )
+    for ticket in books.tickets.values():
+        if ticket.touched:
+            seen = ticket.at_zone, ticket.at_since
+            rows.add("update_tickets", ticket.ticket, ticket.holder_hash, ticket.holder_enc, *seen)
+    for person in books.people.values():
+        if person.touched:
+            rows.add("put_people", person.credential, person.entitlement, person.redeemed, person.held)
+    for number, (template, algorithm) in books.faces.items():
+        rows.add("bind_faces", number, template, algorithm, books.now)
     moved = False
     for zone in books.zones.values():
         if zone.inside_moved or zone.held_moved or zone.staff_moved or zone.changed:

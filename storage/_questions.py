@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncpg
 
-from storage._facts import Right, Ticket, Versions
+from storage._admit import facts_of, presented_by, refused_before
+from storage._books import Books
+from storage._facts import Versions
+from storage._gate import load_books
 from storage._sales import booked_ticket
 from storage.interfaces import (
     Explain,
+    GrantOp,
     LaneBooks,
     LaneLedger,
     ListPrintJobs,
@@ -17,17 +21,16 @@ from storage.interfaces import (
     PrintJobRows,
     ScanBooks,
     Template,
-    ZoneFacts,
 )
 from storage.queries import load
 
-Question = LaneLedger | PassTemplate | ListPrintJobs | Explain
-QUESTIONS = (LaneLedger, PassTemplate, ListPrintJobs, Explain)
+Question = LaneLedger | PassTemplate | ListPrintJobs
+QUESTIONS = (LaneLedger, PassTemplate, ListPrintJobs)
 
 
 async def answer(
     connection: asyncpg.Connection, site: str, question: Question, day_start: float, versions: Versions
-) -> LaneBooks | Template | PrintJobRows | ScanBooks:
+) -> LaneBooks | Template | PrintJobRows:
     """Answer one question."""
     sql = load("questions")
     if isinstance(question, LaneLedger):
@@ -71,8 +74,6 @@ async def answer(
             template_enc=row["template_enc"],
             algorithm=row["algorithm"],
         )
-    if isinstance(question, Explain):
-        return await _explain(connection, site, question, sql, versions)
     jobs = await connection.fetch(sql["print_jobs"], site, question.order)
     tickets = await connection.fetch(
         sql["tickets_by_id"], site, sorted({row["ticket"] for row in jobs}), question.order
@@ -92,14 +93,34 @@ async def answer(
     )
 
 
-async def _explain(
-    connection: asyncpg.Connection, site: str, question: Explain, sql: dict[str, str], versions: Versions
-) -> ScanBooks:
-    rows = await connection.fetch(sql["rights_of"], site, str(question.kind), question.credential_hash)
-    zone = await connection.fetchrow(sql["zone_now"], site, question.to_zone)
-    rights = []
-    for row in rows:
-        ticket = Ticket(*row["ticket_row"])
-        product = versions[ticket.product, ticket.version]
-        rights.append(Right(*row["right_row"]).facts(ticket, product, row["credential_state"]))
-    return ScanBooks(rights=rights, zone=None if zone is None else ZoneFacts(**zone))
+async def explain(connection: asyncpg.Connection, site: str, question: Explain, books: Books) -> ScanBooks:
+    """The facts that a scan would be decided on, seen at the question's time; nothing is locked or written."""
+    op = GrantOp(
+        lane=question.lane,
+        device="",
+        nonce="",
+        kind=question.kind,
+        credential_hash=question.credential_hash,
+        from_zone=question.from_zone,
+        to_zone=question.to_zone,
+        max_pax=1,
+        pax=None,
+        ttl_s=1.0,
+        at=books.now,
+        counter_epoch=None,
+        counter_entries=None,
+        counter_exits=None,
+        face_ok=False,
+        ticket=question.ticket,
+    )
+    await load_books(connection, site, books, [op], lock=False)
+    zone = books.zones.get(question.to_zone)
+    if zone is not None:
+        zone.begin_day(books.day.isoformat())
+        zone.settle(books.now)
+    return ScanBooks(
+        rights=facts_of(books, op, presented_by(books, op)),
+        zone=None if zone is None else zone.facts(books.now),
+        local=books.local,
+        refused=refused_before(books, op),
+    )

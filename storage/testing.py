@@ -263,6 +263,8 @@ def right_facts(**changes: Any) -> RightFacts:
         "rights": [ZoneRight(**right)],
         **{key: changes.pop(key) for key in RULES_FIELDS & changes.keys()},
     }
+    if right.get("shared"):
+        zone = ""
     fields: dict[str, Any] = {
         "entitlement": 1,
         "ticket": 1,
@@ -271,7 +273,7 @@ def right_facts(**changes: Any) -> RightFacts:
         "product": "day",
         "product_class": "full",
         "rules": ProductRules(**rules),
-        "zone": "" if right.get("shared") else zone,
+        "zone": zone,
         "sold": 1,
         "redeemed": 0,
         "held": 0,

@@ -12,12 +12,12 @@ from datetime import UTC, datetime, tzinfo
 
 import msgspec
 
-from actors.admission.refusals import OK, words
-from actors.admission.rules import CHECKS, choose, decide, first_refusal, places_left, room_in
+from actors.admission.facts import FACTS
+from actors.admission.refusals import CURES, NEW_TICKET, OK, Texts, words
+from actors.admission.rules import CHECKS, choose, decide, room_for, room_in, zones_that_pass
+from actors.admission.uses import kind_of
 from protocols.console import ExplainStep, Explanation
 from storage.interfaces import Permit, Refusal, RightFacts, ScanFacts, ZoneFacts
-
-Texts = tuple[str, str]  # Chinese, English
 
 REFUSED, ALSO_REFUSED = "refused", "also_refused"
 NAMES: dict[str, Texts] = {
@@ -28,46 +28,15 @@ NAMES: dict[str, Texts] = {
     "ticket": ("票状态", "ticket's state"),
     "validity": ("有效期", "validity"),
     "zone": ("区域", "zone"),
+    "lane_class": ("通道类别", "class of lane"),
+    "slot": ("时段", "slot and hours"),
     "uses": ("次数", "uses"),
-    "factor": ("人脸", "holder's face"),
+    "main": ("大票", "main ticket"),
+    "factor": ("本人", "holder"),
     "gap": ("间隔", "gap"),
+    "choice": ("选票", "which ticket"),
     "capacity": ("限流", "capacity"),
 }
-STATES_ZH = {
-    "active": "正常",
-    "on_hold": "暂停",
-    "blocked": "冻结",
-    "frozen": "冻结",
-    "void": "作废",
-    "refunded": "已退",
-    "unpaid": "未支付",
-    "expired": "已过期",
-    "reserved": "预留",
-    "blank": "未启用",
-    "lost": "挂失",
-    "superseded": "已补卡",
-}
-NEW_TICKET: Texts = ("此票不能再用，需购新票", "never again: a new ticket")
-CURES: dict[str, Texts] = {
-    "unknown_code": ("本景区售出的票", "a ticket that this site sold"),
-    "bad_signature": ("未损坏的原票；仍不行则补票", "the undamaged original, or a replacement from a window"),
-    "blocked": ("办公室解冻后", "when the office has unblocked it"),
-    "held": ("办公室解除暂停后", "when the office has ended the hold"),
-    "superseded_card": ("使用补发的新卡", "with the newer card"),
-    "not_yet_active": ("售出并启用后", "when it is sold and activated"),
-    "unpaid": ("付款后", "when the order is paid"),
-    "void": NEW_TICKET,
-    "refunded": NEW_TICKET,
-    "expired": NEW_TICKET,
-    "already_used": NEW_TICKET,
-    "pax_exhausted": ("补票", "a supplement for further people"),
-    "in_progress": ("未结的放行结束后", "when the open grant has ended without all its passages"),
-    "needs_factor": ("本人在通道摄像头前比对成功", "with the holder's face before the lane's camera"),
-    "lane_closed": ("通道设为入口模式后，或走其他通道", "when the lane is set to an entry mode, or at another lane"),
-    "emergency_go": ("疏散解除并重新启用后", "when the evacuation is over and the lane is re-armed"),
-    "unavailable": ("通道设备恢复后，或走其他通道", "when the lane's device is back, or at another lane"),
-}
-
 
 def explain(
     rights: list[RightFacts],
@@ -89,7 +58,7 @@ def explain(
     if not rights:
         steps.append(plain_step("known", ("查无此票", "no ticket has this code"), "unknown_code"))
         return _concluded(steps, scan, decide(rights, zone, scan), None)
-    right, _ = choose(rights, scan)
+    right, stopped = choose(rights, scan)
     zones = sorted({zone for each in rights for zone in each.zones})
     told = f"{right.ticket}, {right.product}"
     steps.append(plain_step("known", (f"{told}；区域 {'、'.join(zones)}", f"{told}; for {', '.join(zones)}")))
@@ -100,7 +69,10 @@ def explain(
             steps.append(plain_step(name, facts))
         else:
             steps.append(_refused(name, facts, refusal, right, rights, scan, moment))
-    steps.append(_capacity(zone))
+    if stopped is not None and stopped.code == "ambiguous":
+        classes = " / ".join(sorted({each.product for each in rights}))
+        steps.append(plain_step("choice", (classes, classes), "ambiguous"))
+    steps.append(_capacity(right, zone, scan))
     return _concluded(steps, scan, decide(rights, zone, scan), right)
 
 
@@ -171,73 +143,65 @@ def _refused(
 ) -> ExplainStep:
     step = plain_step(name, facts, refusal.code)
     if refusal.code == "wrong_zone":
-        zones = _zones_that_pass(rights, scan)
+        zones = zones_that_pass(rights, scan)
         into = zones or right.zones
         zh, en = f"走通往 {'、'.join(into)} 的通道", f"at a lane into {' or '.join(into)}"
         if not zones:
             zh, en = f"需 {scan.to_zone} 的票", f"a ticket for {scan.to_zone}"
         return msgspec.structs.replace(step, cure_zh=zh, cure_en=en, passes_zones=zones)
-    passes_at = None
-    if refusal.code == "not_yet_valid":
-        passes_at = _from_validity(right)
-    elif refusal.code == "too_soon":
-        passes_at = _from_gap(right)
-    else:
+    if refusal.opens:
+        return msgspec.structs.replace(step, cure_zh=f"{refusal.opens} 起", cure_en=f"from {refusal.opens}")
+    if refusal.tomorrow:
+        zh, en = f"明日可用 {refusal.tomorrow} 次", f"{refusal.tomorrow} more on the next business day"
+        return msgspec.structs.replace(step, cure_zh=zh, cure_en=en)
+    if refusal.code not in ("not_yet_valid", "too_soon") and refusal.passes_at is None:
         return step
+    passes_at = _passes_at(name, refusal, right, scan)
     if passes_at is None:
         return msgspec.structs.replace(step, cure_zh=NEW_TICKET[0], cure_en=NEW_TICKET[1])
     when = moment(passes_at)
     return msgspec.structs.replace(step, cure_zh=f"{when} 起", cure_en=f"from {when}", passes_at=passes_at)
 
 
-def _zones_that_pass(rights: list[RightFacts], scan: ScanFacts) -> list[str]:
-    """Where else one of the rights would pass all its checks."""
-    passing = {
-        zone
-        for right in rights
-        for zone in right.zones
-        if zone != scan.to_zone and first_refusal(right, msgspec.structs.replace(scan, to_zone=zone)) is None
-    }
-    return sorted(passing)
+def _passes_at(name: str, refusal: Refusal, right: RightFacts, scan: ScanFacts) -> float | None:
+    """The first whole second at which this check lets it pass; None if the validity is over by then."""
+    begins = right.valid_from if refusal.passes_at is None else refusal.passes_at
+    at = float(math.ceil(begins))
+    if dict(CHECKS)[name](right, msgspec.structs.replace(scan, now=at)) is not None:
+        at += 1.0  # the sum was rounded down to a whole second
+    return at if at < right.valid_to else None
 
 
-def _from_validity(right: RightFacts) -> float | None:
-    """The first whole second of the validity; None if there is none, because it ends before it begins."""
-    begins = float(math.ceil(right.valid_from))
-    return begins if begins < right.valid_to else None
-
-
-def _from_gap(right: RightFacts) -> float | None:
-    """The first whole second after the gap; None if the right has expired by then."""
-    assert right.last_used_at is not None
-    over = float(math.ceil(right.last_used_at + right.right.min_gap_s))
-    if over - right.last_used_at < right.right.min_gap_s:  # the sum was rounded down to a whole second
-        over += 1.0
-    return over if over < right.valid_to else None
-
-
-def _capacity(zone: ZoneFacts) -> ExplainStep:
-    room = room_in(zone)
-    inside = max(0, zone.inside)
-    if zone.limit is None:
+def _capacity(right: RightFacts, zone: ZoneFacts, scan: ScanFacts) -> ExplainStep:
+    kind = kind_of(right, scan)
+    room = room_for(right, kind, zone)
+    if zone.limit is None and zone.left_today is None and not zone.stopped:
         return plain_step("capacity", (f"{zone.zone} 不限流", f"{zone.zone} has no limit"))
+    inside, limit = max(0, zone.inside), "-" if zone.limit is None else zone.limit
     facts = (
-        f"{zone.zone} 内 {inside} 人，已放行在途 {zone.held} 人，上限 {zone.limit} 人",
-        f"{zone.zone}: {inside} inside, {zone.held} on their way in, limit {zone.limit}",
+        f"{zone.zone} 内 {inside} 人，已放行在途 {zone.held} 人，上限 {limit} 人",
+        f"{zone.zone}: {inside} inside, {zone.held} on their way in, limit {limit}",
     )
+    if zone.staff:
+        facts = f"{facts[0]}，其中员工 {zone.staff} 人", f"{facts[1]}, {zone.staff} of them staff"
+    if zone.stopped:
+        facts = f"{facts[0]}，已停止入园", f"{facts[1]}, entry is stopped"
+    if zone.left_today is not None:
+        facts = f"{facts[0]}，今日余 {zone.left_today} 人", f"{facts[1]}, {zone.left_today} more today"
     if room > 0:
         return plain_step("capacity", facts)
     step = plain_step("capacity", facts, "capacity_hold")
-    if zone.limit < 1:
+    if zone.stopped:
+        return msgspec.structs.replace(step, cure_zh="恢复入园后", cure_en="when entry goes on")
+    if zone.limit is None or zone.limit < 1:
         return msgspec.structs.replace(step, cure_zh="提高上限后", cure_en="when the limit is raised")
-    leave = 1 - room
+    leave = 1 - room_in(zone, first_entry=False)
+    if leave < 1:
+        return msgspec.structs.replace(step, cure_zh="下一营业日", cure_en="on the next business day")
     people = "1 person has" if leave == 1 else f"{leave} people have"
     return msgspec.structs.replace(
         step, cure_zh=f"{leave} 人离开后", cure_en=f"when {people} left or given up entering", leave=leave
     )
-
-
-# --- facts in words -----------------------------------------------------------------------------------------------
 
 
 def _clock(timezone: tzinfo) -> Callable[[float], str]:
@@ -246,75 +210,3 @@ def _clock(timezone: tzinfo) -> Callable[[float], str]:
         return local.strftime("%Y-%m-%d %H:%M:%S" if local.second else "%Y-%m-%d %H:%M")
 
     return moment
-
-
-def _credential(right: RightFacts, scan: ScanFacts, moment: Callable[[float], str]) -> Texts:
-    return _state(right.credential_state)
-
-
-def _ticket(right: RightFacts, scan: ScanFacts, moment: Callable[[float], str]) -> Texts:
-    return _state(right.ticket_state)
-
-
-def _state(state: str) -> Texts:
-    return STATES_ZH.get(state, state), state
-
-
-def _validity(right: RightFacts, scan: ScanFacts, moment: Callable[[float], str]) -> Texts:
-    begins, ends = moment(right.valid_from), moment(right.valid_to)
-    return f"{begins} 至 {ends}", f"{begins} until {ends}"
-
-
-def _zone(right: RightFacts, scan: ScanFacts, moment: Callable[[float], str]) -> Texts:
-    return f"权益 {'、'.join(right.zones)}，通道通往 {scan.to_zone}", (
-        f"for {', '.join(right.zones)}; the lane leads into {scan.to_zone}"
-    )
-
-
-def _uses(right: RightFacts, scan: ScanFacts, moment: Callable[[float], str]) -> Texts:
-    if right.sold is None:
-        zh, en = "不限次数，每次一人", "unlimited, one person at a time"
-    else:
-        left = places_left(right)
-        zh, en = f"余 {left}/{right.sold}", f"{left} of {right.sold} left"
-    for count, count_zh, count_en in (
-        (right.redeemed, "已用", "used"),
-        (right.held, "在途", "on their way"),
-        (right.refunded, "已退", "refunded"),
-        (right.reserved_refund, "退款中", "in a refund"),
-    ):
-        if count:
-            zh, en = f"{zh}，{count_zh} {count}", f"{en}, {count} {count_en}"
-    if right.last_used_at is not None:
-        used = moment(right.last_used_at)
-        zh, en = f"{zh}，上次 {used} {right.last_used_lane}", f"{en}, last {used} at {right.last_used_lane or '?'}"
-    return zh, en
-
-
-def _factor(right: RightFacts, scan: ScanFacts, moment: Callable[[float], str]) -> Texts:
-    if not right.rules.needs_face:
-        return "不需要", "not needed"
-    if scan.face_ok:
-        return "需要，假定比对成功", "needed, and supposed to match"
-    return "需要，未比对", "needed, not compared"
-
-
-def _gap(right: RightFacts, scan: ScanFacts, moment: Callable[[float], str]) -> Texts:
-    if right.right.min_gap_s <= 0:
-        return "无间隔要求", "none required"
-    seconds = f"{right.right.min_gap_s:g}"
-    if right.last_used_at is None:
-        return f"至少 {seconds} 秒，尚未使用", f"{seconds} s between uses; not used yet"
-    used = moment(right.last_used_at)
-    return f"至少 {seconds} 秒，上次 {used}", f"{seconds} s between uses; last {used}"
-
-
-FACTS: dict[str, Callable[[RightFacts, ScanFacts, Callable[[float], str]], Texts]] = {
-    "credential": _credential,
-    "ticket": _ticket,
-    "validity": _validity,
-    "zone": _zone,
-    "uses": _uses,
-    "factor": _factor,
-    "gap": _gap,
-}

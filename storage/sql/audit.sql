@@ -28,7 +28,7 @@ select format('entitlement %s: counter %s, holds %s', e.entitlement, e.held, coa
   from entitlements e
   left join (select g.entitlement, sum(h.pax - h.passed) as pax
                from holds h join grants g on g.site = $1 and g.grant_id = h.grant_id
-              where h.site = $1 group by g.entitlement) h using (entitlement)
+              where h.site = $1 and g.kind = 'entry' group by g.entitlement) h using (entitlement)
  where e.site = $1 and e.held <> coalesce(h.pax, 0)
  order by 1
 
@@ -37,7 +37,7 @@ select format('entitlement %s: counter %s, holds %s', e.entitlement, e.held, coa
 select format('ticket %s for one person: %s people', t.ticket, count(*))
   from tickets t
   join entitlements e on e.site = $1 and e.ticket = t.ticket and e.sold = 1
-  join grants g on g.site = $1 and g.entitlement = e.entitlement
+  join grants g on g.site = $1 and g.entitlement = e.entitlement and g.kind = 'entry'
   join passages p on p.site = $1 and p.grant_id = g.grant_id
  where t.site = $1
    and (p.kind = 'granted' or exists (select from redemptions r where r.site = $1 and r.device = p.device
@@ -105,7 +105,10 @@ select format('passage %s/%s/%s/%s of grant %s is booked as %s', p.device, p.boo
 -- name: redemptions_match_passages
 -- Invariant 4: every person on a grant used a right, once; a late one may have come after the right was used up.
 select format('passage %s/%s/%s/%s of grant %s: no redemption', p.device, p.boot, p.direction, p.seq, p.grant_id)
-  from passages p left join redemptions r using (site, device, boot, direction, seq)
+  from passages p
+  join grants g on g.site = $1 and g.grant_id = p.grant_id and g.kind = 'entry'
+  left join redemptions r on r.site = $1 and r.device = p.device and r.boot = p.boot and r.direction = p.direction
+                         and r.seq = p.seq
  where p.site = $1 and p.kind = 'granted' and r.site is null
 union all
 select format('redemption %s/%s/%s/%s: no passage of grant %s', r.device, r.boot, r.direction, r.seq, r.grant_id)
@@ -117,21 +120,26 @@ select format('redemption %s/%s/%s/%s: no passage of grant %s', r.device, r.boot
 select format('redemption %s/%s/%s/%s: entitlement %s, grant %s is on %s', r.device, r.boot, r.direction, r.seq,
               r.entitlement, r.grant_id, g.entitlement)
   from redemptions r join grants g on g.site = $1 and g.grant_id = r.grant_id
- where r.site = $1 and g.entitlement <> r.entitlement
+ where r.site = $1 and (g.entitlement is distinct from r.entitlement or g.kind <> 'entry')
  order by 1
 
 -- name: grants_fit_their_right
 select format('grant %s to %s on entitlement %s of ticket %s into %s', g.grant_id, g.to_zone, g.entitlement, g.ticket,
               e.zone)
-  from grants g left join entitlements e on e.site = $1 and e.entitlement = g.entitlement
- where g.site = $1 and (e.entitlement is null or e.ticket <> g.ticket or e.zone <> g.to_zone)
+  from grants g
+  left join entitlements e on e.site = $1 and e.entitlement = g.entitlement
+  left join tickets t on t.site = $1 and t.ticket = e.ticket
+  left join products p on p.site = $1 and p.product = t.product and p.version = t.version
+ where g.site = $1 and g.kind <> 'exit'
+   and (e.entitlement is null or e.ticket <> g.ticket or e.zone <> g.to_zone
+        or e.zone is null and not p.rules -> 'rights' -> e.rule -> 'zones' ? g.to_zone)
  order by 1
 
 -- name: grants_are_within_validity
 select format('grant %s at %s: ticket %s is valid from %s to %s', g.grant_id, g.granted_at, t.ticket, t.valid_from,
               t.valid_to)
   from grants g join tickets t on t.site = $1 and t.ticket = g.ticket
- where g.site = $1 and (g.granted_at < t.valid_from or g.granted_at >= t.valid_to)
+ where g.site = $1 and g.kind <> 'exit' and (g.granted_at < t.valid_from or g.granted_at >= t.valid_to)
  order by 1
 
 -- name: lanes_act_for_themselves
@@ -161,9 +169,10 @@ select format('grant %s: %s scans', coalesce(g.grant_id, s.grant_id), coalesce(s
 -- Invariant 5, the other half: who passed without a right is looked at by somebody.
 select format('passage %s/%s/%s/%s (%s): no case', p.device, p.boot, p.direction, p.seq, p.kind)
   from passages p
+  left join grants g on g.site = $1 and g.grant_id = p.grant_id
  where p.site = $1
    and (p.kind in ('tailgate', 'forced', 'reverse')
-        or p.kind = 'late' and not exists (select from redemptions r where r.site = $1 and r.device = p.device
+        or p.kind = 'late' and g.kind = 'entry' and not exists (select from redemptions r where r.site = $1 and r.device = p.device
                                               and r.boot = p.boot and r.direction = p.direction and r.seq = p.seq))
    and not exists (select from cases c where c.site = $1
                       and c.key = concat_ws(':', case p.kind when 'late' then 'late_pass' else p.kind end, p.device,
@@ -212,7 +221,7 @@ select format('all zones together hold %s people', sum(inside)) from zones where
 select format('zone %s: counter %s, holds %s', z.zone, z.held, coalesce(sum(h.pax - h.passed), 0))
   from zones z
   left join (select g.to_zone, h.pax, h.passed from holds h join grants g on g.site = $1 and g.grant_id = h.grant_id
-              where h.site = $1) h on h.to_zone = z.zone
+              where h.site = $1 and g.kind <> 'exit') h on h.to_zone = z.zone
  where z.site = $1
  group by z.zone, z.held
 having z.held <> coalesce(sum(h.pax - h.passed), 0)
@@ -221,17 +230,19 @@ having z.held <> coalesce(sum(h.pax - h.passed), 0)
 -- name: limits_held_at_every_grant
 -- The books played again in their order: when a grant was committed, its zone had room for it. Staff take none.
 with moves as (
-    select ledger_seq, to_zone as zone, 0 as inside, 0 as staff, pax as held from grants where site = $1
+    select ledger_seq, to_zone as zone, 0 as inside, 0 as staff, pax as held from grants
+     where site = $1 and kind <> 'exit'
     union all
     select p.ledger_seq, way.zone, way.people, way.people * (g.product_class in ('staff', 'contractor'))::int,
-           case when way.people = 1 and p.kind = 'granted' then -1 else 0 end
+           case when way.people = 1 and p.kind = 'granted' and g.kind <> 'exit' then -1 else 0 end
       from passages p
       left join grants g on g.site = $1 and g.grant_id = p.grant_id
      cross join lateral (values (p.to_zone, 1), (p.from_zone, -1)) as way (zone, people)
      where p.site = $1
     union all
     select e.ledger_seq, g.to_zone, 0, 0, e.passed - g.pax
-      from grant_ends e join grants g on g.site = $1 and g.grant_id = e.grant_id where e.site = $1
+      from grant_ends e join grants g on g.site = $1 and g.grant_id = e.grant_id
+     where e.site = $1 and g.kind <> 'exit'
     union all
     select c.ledger_seq, way.zone, way.sign * c.delta, way.sign * c.staff, 0
       from calibrations c
@@ -245,7 +256,7 @@ with moves as (
 select distinct format('grant %s: %s inside, %s of them staff, and %s held in %s with its limit of %s', g.grant_id,
                        p.inside, p.staff, p.held, p.zone, g.zone_limit)
   from grants g join played p on p.ledger_seq = g.ledger_seq and p.zone = g.to_zone
- where g.site = $1 and g.product_class not in ('staff', 'contractor')
+ where g.site = $1 and g.kind = 'entry' and g.product_class not in ('staff', 'contractor')
    and greatest(p.inside - greatest(p.staff, 0), 0) + p.held > g.zone_limit
  order by 1
 

@@ -6,6 +6,9 @@
 --   credentials  presented ones, with the ticket that they lead to
 --   tickets      those that presented credentials and known grants lead to
 --   rights       all of these tickets
+--   mains        products used today beside those that need a main ticket
+--   people       what single people of a list have used
+--   preprinted   codes that were printed before they were sold
 --   zones        all
 -- Rights are locked in the order of their ids, then zones, so that two writers never wait for each other.
 with named as materialized (
@@ -22,7 +25,8 @@ with named as materialized (
     select g.grant_id, g.lane, g.device, g.nonce, g.ticket, g.entitlement, g.product_class, g.to_zone, g.pax,
            g.remaining, g.ttl_s, extract(epoch from g.granted_at)::float8 as granted_at,
            h.grant_id is not null as open,
-           (select count(*) from passages p where p.site = $1 and p.grant_id = g.grant_id) as passed, e.why
+           (select count(*) from passages p where p.site = $1 and p.grant_id = g.grant_id) as passed, e.why, g.kind,
+           g.credential
       from named
       join grants g on g.site = $1 and g.grant_id = named.grant_id
       left join holds h on h.site = $1 and h.grant_id = g.grant_id
@@ -37,17 +41,46 @@ with named as materialized (
     select t.ticket, t.product, t.version, t.state, extract(epoch from t.valid_from)::float8 as valid_from,
            extract(epoch from t.valid_to)::float8 as valid_to, extract(epoch from t.slot_from)::float8 as slot_from,
            extract(epoch from t.slot_to)::float8 as slot_to, t.holder_hash, t.at_zone,
-           extract(epoch from t.at_since)::float8 as at_since
+           extract(epoch from t.at_since)::float8 as at_since,
+           case when t.product = any ($17::text[])
+                then exists (select from passes p
+                              where p.site = $1 and p.ticket = t.ticket and p.template_enc is not null)
+                else false end as face_bound
       from meant join tickets t on t.site = $1 and t.ticket = meant.ticket
 ), rights as materialized (
     select e.entitlement, e.ticket, e.rule, e.zone, e.sold, e.redeemed, e.held, e.refunded, e.reserved_refund,
            extract(epoch from e.last_used_at)::float8 as last_used_at, e.last_used_lane,
            extract(epoch from e.first_used_at)::float8 as first_used_at,
            extract(epoch from e.last_exit_at)::float8 as last_exit_at,
-           e.day, e.used_day, e.reentries_day, e.out_day, e.reentries_held
+           e.day, e.used_day, e.reentries_day, e.out_day, e.reentries_held, e.set_aside,
+           case when e.set_aside = 0 then 0
+                else (select coalesce(sum(u.redeemed + u.held), 0) from personal_uses u
+                       where u.site = $1 and u.entitlement = e.entitlement) end::int as set_aside_used
       from meant join entitlements e on e.site = $1 and e.ticket = meant.ticket
      order by e.entitlement
        for update of e
+), mains as materialized (
+    -- what was used today by the same order, or by the same person on a ticket of another one
+    select distinct small.ticket, main.product
+      from tickets_meant small
+      join tickets t on t.site = $1 and t.ticket = small.ticket
+      join lateral (
+            select m.ticket, m.product from tickets m where m.site = $1 and m.order_id = t.order_id
+            union
+            select m.ticket, m.product from tickets m where m.site = $1 and m.holder_hash = t.holder_hash
+            union
+            select m.ticket, m.product
+              from credentials mine
+              join credentials c on c.site = $1 and c.kind = 'id_number' and c.value_hash = mine.value_hash
+              join tickets m on m.site = $1 and m.ticket = c.ticket
+             where mine.site = $1 and mine.ticket = t.ticket and mine.kind = 'id_number') main
+        on main.ticket <> small.ticket
+      join entitlements e on e.site = $1 and e.ticket = main.ticket and e.day = $16::date and e.used_day > 0
+     where small.product = any ($15::text[])
+), people as materialized (
+    select u.credential, u.entitlement, u.redeemed, u.held
+      from (select credential from presented where personal union select credential from known) one
+      join personal_uses u on u.site = $1 and u.credential = one.credential
 ), places as materialized (
     select zone, limit_people, inside, held, stop_at, resume_at, sale_stop_at, sale_resume_at, day_limit,
            reentry_when_stopped, staff_counts, entry_full, sale_full, staff, day::text, entered,
@@ -66,6 +99,11 @@ select (select array_agg(known) from known) as grants,
                          and p.seq = w.seq) as passages,
        (select array_agg(presented) from presented) as credentials,
        (select array_agg(tickets_meant) from tickets_meant) as tickets,
+       (select array_agg(mains) from mains) as mains,
+       (select array_agg(people) from people) as people,
+       (select array_agg(row (pp.ticket, pp.state))
+          from unnest($18::bigint[]) as w (ticket)
+          join preprinted pp on pp.site = $1 and pp.ticket = w.ticket) as preprinted,
        (select array_agg(rights) from rights) as rights,
        (select array_agg(places) from places) as zones,
        pg_current_xact_id()::text as xid
@@ -87,15 +125,16 @@ select h.grant_id, h.lane, g.ticket, extract(epoch from h.expires_at)::float8 as
 -- name: insert_grants
 insert into grants (site, grant_id, ledger_seq, lane, device, nonce, ticket, entitlement, product_class, from_zone,
                     to_zone, pax, remaining, ttl_s, zone_limit, device_at, granted_at, counter_epoch, counter_entries,
-                    counter_exits)
+                    counter_exits, kind, credential)
 select $1, grant_id, ledger_seq, lane, device, nonce, ticket, entitlement, product_class, from_zone, to_zone, pax,
        remaining, ttl_s, zone_limit, to_timestamp(device_at), to_timestamp(granted_at), counter_epoch, counter_entries,
-       counter_exits
+       counter_exits, kind, credential
   from unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::text[],
               $10::text[], $11::text[], $12::int[], $13::int[], $14::float8[], $15::int[], $16::float8[],
-              $17::float8[], $18::text[], $19::bigint[], $20::bigint[])
+              $17::float8[], $18::text[], $19::bigint[], $20::bigint[], $21::text[], $22::bigint[])
        as new (grant_id, ledger_seq, lane, device, nonce, ticket, entitlement, product_class, from_zone, to_zone, pax,
-               remaining, ttl_s, zone_limit, device_at, granted_at, counter_epoch, counter_entries, counter_exits)
+               remaining, ttl_s, zone_limit, device_at, granted_at, counter_epoch, counter_entries, counter_exits, kind,
+               credential)
 
 -- name: insert_holds
 insert into holds (site, grant_id, lane, pax, passed, expires_at)
@@ -128,13 +167,13 @@ select $1, lane, nonce, device, why, to_timestamp(booked_at)
 
 -- name: insert_passages
 insert into passages (site, device, boot, direction, seq, ledger_seq, lane, kind, grant_id, from_zone, to_zone,
-                      device_at, booked_at)
+                      device_at, booked_at, seen_at)
 select $1, device, boot, direction, seq, ledger_seq, lane, kind, grant_id, from_zone, to_zone, to_timestamp(device_at),
-       to_timestamp(booked_at)
+       to_timestamp(booked_at), to_timestamp(seen_at)
   from unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::bigint[],
-              $10::text[], $11::text[], $12::float8[], $13::float8[])
+              $10::text[], $11::text[], $12::float8[], $13::float8[], $14::float8[])
        as new (device, boot, direction, seq, ledger_seq, lane, kind, grant_id, from_zone, to_zone, device_at,
-               booked_at)
+               booked_at, seen_at)
 
 -- name: insert_redemptions
 insert into redemptions (site, device, boot, direction, seq, entitlement, grant_id, booked_at)
@@ -146,11 +185,47 @@ select $1, device, boot, direction, seq, entitlement, grant_id, to_timestamp(boo
 update entitlements e
    set redeemed = e.redeemed + moved.redeemed,
        held = e.held + moved.held,
-       last_used_at = coalesce(to_timestamp(moved.last_used_at), e.last_used_at),
-       last_used_lane = coalesce(moved.last_used_lane, e.last_used_lane)
-  from unnest($2::bigint[], $3::int[], $4::int[], $5::float8[], $6::text[])
-       as moved (entitlement, redeemed, held, last_used_at, last_used_lane)
+       reentries_held = e.reentries_held + moved.reentries_held,
+       last_used_at = to_timestamp(moved.last_used_at),
+       last_used_lane = moved.last_used_lane,
+       first_used_at = to_timestamp(moved.first_used_at),
+       last_exit_at = to_timestamp(moved.last_exit_at),
+       day = moved.day,
+       used_day = moved.used_day,
+       reentries_day = moved.reentries_day,
+       out_day = moved.out_day
+  from unnest($2::bigint[], $3::int[], $4::int[], $5::int[], $6::float8[], $7::text[], $8::float8[], $9::float8[],
+              $10::date[], $11::int[], $12::int[], $13::int[])
+       as moved (entitlement, redeemed, held, reentries_held, last_used_at, last_used_lane, first_used_at, last_exit_at,
+                 day, used_day, reentries_day, out_day)
  where e.site = $1 and e.entitlement = moved.entitlement
+
+-- name: update_tickets
+update tickets t
+   set holder_hash = coalesce(moved.holder_hash, t.holder_hash), holder_enc = coalesce(moved.holder_enc, t.holder_enc),
+       at_zone = moved.at_zone, at_since = to_timestamp(moved.at_since)
+  from unnest($2::bigint[], $3::bytea[], $4::bytea[], $5::text[], $6::float8[])
+       as moved (ticket, holder_hash, holder_enc, at_zone, at_since)
+ where t.site = $1 and t.ticket = moved.ticket
+
+-- name: put_people
+insert into personal_uses (site, credential, entitlement, redeemed, held)
+select $1, credential, entitlement, redeemed, held
+  from unnest($2::bigint[], $3::bigint[], $4::int[], $5::int[]) as new (credential, entitlement, redeemed, held)
+on conflict (site, credential, entitlement) do update set redeemed = excluded.redeemed, held = excluded.held
+
+-- name: bind_faces
+insert into passes (site, ticket, template_enc, template_algorithm, enrolled_at)
+select $1, ticket, template_enc, algorithm, to_timestamp(at)
+  from unnest($2::bigint[], $3::bytea[], $4::text[], $5::float8[]) as new (ticket, template_enc, algorithm, at)
+on conflict (site, ticket) do update
+   set template_enc = excluded.template_enc, template_algorithm = excluded.template_algorithm,
+       enrolled_at = excluded.enrolled_at
+
+-- name: raise_issue
+update credentials c set issue_index = greatest(c.issue_index, new.issue_index)
+  from unnest($2::bigint[], $3::int[]) as new (credential, issue_index)
+ where c.site = $1 and c.credential = new.credential
 
 -- name: update_zones
 update zones z

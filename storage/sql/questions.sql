@@ -46,23 +46,3 @@ select t.ticket, t.pax, t.product, p.name_zh, p.name_en, p.product_class, p.zone
   left join print_jobs j on j.site = $1 and j.ticket = t.ticket
  where t.site = $1 and (t.ticket = any ($2::bigint[]) or t.order_id = $3)
  order by t.order_id, t.line, t.number
-
--- name: rights_of
--- What a credential may use, as `rights` and `tickets_meant` of gate.sql give it to a scan, but without any lock.
-select row (t.ticket, t.product, t.version, t.state, extract(epoch from t.valid_from)::float8,
-            extract(epoch from t.valid_to)::float8, extract(epoch from t.slot_from)::float8,
-            extract(epoch from t.slot_to)::float8, t.holder_hash, t.at_zone, extract(epoch from t.at_since)::float8)
-           as ticket_row,
-       row (e.entitlement, e.ticket, e.rule, e.zone, e.sold, e.redeemed, e.held, e.refunded, e.reserved_refund,
-            extract(epoch from e.last_used_at)::float8, e.last_used_lane, extract(epoch from e.first_used_at)::float8,
-            extract(epoch from e.last_exit_at)::float8, e.day, e.used_day, e.reentries_day, e.out_day,
-            e.reentries_held) as right_row,
-       c.state as credential_state
-  from credentials c
-  join entitlements e on e.site = $1 and e.ticket = c.ticket
-  join tickets t on t.site = $1 and t.ticket = e.ticket
- where c.site = $1 and c.kind = $2 and c.value_hash = $3
- order by e.entitlement
-
--- name: zone_now
-select zone, limit_people as "limit", inside, held from zones where site = $1 and zone = $2
