@@ -15,6 +15,10 @@ from protocols.peoplecounter import BODY_MAX
 READ_BYTES = 4096
 REQUEST_S = 5.0  # for a whole exchange, in either shape
 UNAUTHORIZED = frozenset({401, 403})
+HEAD_MAX = 16 * 1024  # bytes of a request's head
+
+Handle = Callable[[str, dict[bytes, bytes], bytes], tuple[int, bytes]]
+"""(method, headers in lower case, body) -> the status and the body of the answer."""
 
 
 class NotAuthorized(DeviceRefused):
@@ -68,46 +72,44 @@ async def _get(host: str, port: int, target: str, *, tls: bool, user: str, passw
     return body
 
 
-async def serve(stream: trio.SocketStream, handle: Callable[[list[tuple[bytes, bytes]], bytes], int]) -> None:
-    """Answer requests on one connection until it ends. `handle` gets headers (lower case) and the body of each POST,
-    and returns the status of the answer."""
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=16 * 1024)
+async def serve(stream: trio.SocketStream, handle: Handle) -> None:
+    """Answer the requests on one connection until it ends, or its time is over."""
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX)
     with trio.move_on_after(REQUEST_S):
         try:
             while True:
-                status = await _one(connection, stream, handle)
-                answer = h11.Response(status_code=status, headers=[("Content-Length", "0")])
-                await stream.send_all(connection.send(answer) + connection.send(h11.EndOfMessage()))
+                status, body = await _one(connection, stream, handle)
+                answer = h11.Response(status_code=status, headers=[("Content-Length", str(len(body)))])
+                sent = [connection.send(part) for part in (answer, h11.Data(body), h11.EndOfMessage())]
+                await stream.send_all(b"".join(part for part in sent if part))
                 if connection.our_state is h11.MUST_CLOSE or connection.their_state is not h11.DONE:
                     break
                 connection.start_next_cycle()
-        except (h11.ProtocolError, trio.BrokenResourceError, OSError, EOFError):
-            pass  # whatever it was, it was no report
+        except (h11.ProtocolError, trio.BrokenResourceError, EOFError):
+            pass  # whatever it was, it was no request
     with trio.CancelScope(shield=True, deadline=trio.current_time()):
         await stream.aclose()
 
 
-async def _one(
-    connection: h11.Connection, stream: trio.SocketStream, handle: Callable[[list[tuple[bytes, bytes]], bytes], int]
-) -> int:
+async def _one(connection: h11.Connection, stream: trio.SocketStream, handle: Handle) -> tuple[int, bytes]:
     request: h11.Request | None = None
     body = b""
     while True:
         if connection.they_are_waiting_for_100_continue:
-            await stream.send_all(connection.send(h11.InformationalResponse(status_code=100, headers=[])))
+            await stream.send_all(connection.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
         event = await _next(connection, stream)
         if isinstance(event, h11.Request):
             request = event
         elif isinstance(event, h11.Data):
             body += event.data
             if len(body) > BODY_MAX:
-                return 413
+                return 413, b""
         elif isinstance(event, h11.EndOfMessage):
             break
         else:
             raise EOFError
     assert request is not None
-    return handle(list(request.headers), body) if request.method == b"POST" else 405
+    return handle(request.method.decode(), dict(request.headers), body)
 
 
 async def _next(connection: h11.Connection, stream: trio.abc.Stream) -> object:

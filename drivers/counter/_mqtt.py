@@ -94,11 +94,16 @@ class Connection:
                 self._failure = self._failure or f"does not accept us within {CONNECT_S:g} s"
                 nursery.cancel_scope.cancel()
         finally:
+            self._client.on_socket_close = None  # paho closes once more when it is collected, outside of Trio
             if sock.fileno() >= 0:
                 trio.lowlevel.notify_closing(sock)
                 sock.close()
         failure = f"{self._host}:{self._port}: {self._failure or 'the connection was lost'}"
         raise NotAuthorized(failure) if self._unauthorized else DeviceUnavailable(failure)
+
+    def publish(self, payload: bytes) -> None:
+        """Say something at the topic, with quality 1 and retained; for simulated devices."""
+        self._client.publish(self._topic, payload, qos=1, retain=True)
 
     async def _connect(self) -> socket.socket:
         try:

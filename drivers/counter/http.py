@@ -150,11 +150,14 @@ class HttpPushCounter(CounterDriver):
             await stream.aclose()
             return
         try:
-            await serve(stream, self._on_post)
+            await serve(stream, self._on_request)
         finally:
             self._slots.release_on_behalf_of(stream)
 
-    def _on_post(self, headers: list[tuple[bytes, bytes]], body: bytes) -> int:
+    def _on_request(self, method: str, headers: dict[bytes, bytes], body: bytes) -> tuple[int, bytes]:
+        return (self._on_post(headers, body) if method == "POST" else 405), b""
+
+    def _on_post(self, headers: dict[bytes, bytes], body: bytes) -> int:
         """One report; the status of the answer."""
         self._meter.heard(len(body))
         if not self._may(headers):
@@ -175,8 +178,8 @@ class HttpPushCounter(CounterDriver):
         self._read(report.entries, report.exits)
         return 204
 
-    def _may(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        shown = next((value for name, value in headers if name == b"authorization"), b"")
+    def _may(self, headers: dict[bytes, bytes]) -> bool:
+        shown = headers.get(b"authorization", b"")
         scheme, _, word = shown.partition(b" ")
         if scheme.lower() == b"basic":
             try:
