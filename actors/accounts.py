@@ -41,15 +41,29 @@ CALIBRATE = "calibrate"
 SELL = "sell"
 INSPECT = "inspect"
 CONFIGURE = "configure"  # devices and the site file
+OFFICE = "office"  # look at orders and tickets
+GROUPS = "groups"  # collect, name, move places
+HOLD = "hold"  # hold and resume a ticket
+REFUND = "refund"  # ask for a refund, pay it out
+REFUND_APPROVE = "refund_approve"
+CARDS = "cards"  # replace, lose, find
+REVERSE = "reverse"  # undo an admission
+CODES = "codes"  # draw, receive, void pre-printed codes
+CODES_EXPORT = "codes_export"  # take them out; never whoever drew them
+PAYMENTS = "payments"  # a payment provider's word
 
 ROLES: dict[str, frozenset[str]] = {
-    "cashier": frozenset({VIEW, EVACUATE, SELL}),
+    "cashier": frozenset({VIEW, EVACUATE, SELL, OFFICE, GROUPS, REFUND, CARDS}),
     "gate_staff": frozenset({VIEW, EVACUATE, LANE_OPEN}),
     "operator": frozenset({VIEW, EVACUATE, LANE_MODE, LANE_OPEN, ZONE_STOP, CALIBRATE, INSPECT}),
     "security": frozenset({VIEW, EVACUATE, RESTORE, LANE_OPEN}),
     "duty_manager": frozenset(
-        {VIEW, EVACUATE, RESTORE, LANE_MODE, LANE_OPEN, ZONE_STOP, CALIBRATE, SELL, INSPECT}
+        {VIEW, EVACUATE, RESTORE, LANE_MODE, LANE_OPEN, ZONE_STOP, CALIBRATE, SELL, INSPECT, OFFICE, GROUPS, HOLD,
+         REFUND, REFUND_APPROVE, CARDS, REVERSE, CODES, CODES_EXPORT, PAYMENTS}
     ),
+    "supervisor": frozenset({VIEW, EVACUATE, LANE_MODE, LANE_OPEN, OFFICE, HOLD, REVERSE}),  # of an entrance; no money
+    "finance": frozenset({VIEW, EVACUATE, OFFICE, REFUND_APPROVE, CODES_EXPORT, PAYMENTS}),
+    "marketing": frozenset({VIEW, EVACUATE, OFFICE, GROUPS, CODES}),
     "system_manager": frozenset({VIEW, EVACUATE, INSPECT, CONFIGURE}),  # and no money documents
 }
 """Role -> permissions. Anybody on duty may trigger an evacuation; only some may end one (domain model, section 12)."""

@@ -62,6 +62,8 @@ RESUME_EVERY_S = 20.0  # and then this often
 
 SignTicket = Callable[[BookedTicket], str]
 """The text of a ticket's code."""
+ReadCode = Callable[[str], int]
+"""The ticket number in the text of a ticket's code. Raises WireError for what is none of ours."""
 Render = Callable[[BookedTicket, str, int], bytes]
 """(ticket, code, order) -> bytes for the printer."""
 
@@ -91,6 +93,7 @@ class Sales:
         timezone: str,
         business_day_start: str = "04:00",
         sign: SignTicket,
+        read_code: ReadCode | None = None,
         render: Render,
         holder: HolderSeal,
         ledger: Address,
@@ -104,6 +107,7 @@ class Sales:
         self._day_start = clock_time.fromisoformat(business_day_start)
         self._zone = ZoneInfo(timezone)
         self._sign = sign
+        self._read_code = read_code
         self._render = render
         self._holder = holder
         self._ledger = ledger
@@ -173,6 +177,8 @@ class Sales:
                 tenders=[(tender.tender, tender.amount_cents) for tender in order.tenders],
                 printer=order.printer,
                 at=time.time(),
+                pay_within_s=order.pay_within_s,
+                supplement_of=order.supplement_of,
             ),
             LEDGER_S,
         )
@@ -237,13 +243,26 @@ class Sales:
             holder_enc=self._holder.seal_name(line.holder) if line.holder else None,
             template_enc=template,
             template_algorithm=algorithm,
+            slot=line.slot,
+            shown_cents=line.shown_cents,
+            preprinted=[self._preprinted(code) for code in line.codes],
+            serials=[_serial(text) for text in line.serials],
         )
+
+    def _preprinted(self, code: str) -> int:
+        """The number in a pre-printed code that the window has read."""
+        if self._read_code is None:
+            raise SaleRefused("bad_code", "This window sells no pre-printed codes", "此窗口不售预制票")
+        try:
+            return self._read_code(code)
+        except WireError as exc:
+            raise SaleRefused("bad_code", "This is no code of ours", "不是本景区的票码") from exc
 
     def _sold(self, ticket: BookedTicket) -> SoldTicket:
         return SoldTicket(
             ticket=ticket.ticket,
             product=ticket.product,
-            code=self._sign(ticket),
+            code="" if ticket.state == "unpaid" else self._sign(ticket),
             pax=ticket.pax,
             valid_from=ticket.valid_from,
             valid_to=ticket.valid_to,
@@ -293,6 +312,14 @@ class Sales:
         )
 
 
+def _serial(text: str) -> tuple[int, int]:
+    """BATCH-SERIAL, as it is printed beside a pre-printed code."""
+    batch, _, serial = text.strip().partition("-")
+    if not (batch.isascii() and batch.isdecimal() and serial.isascii() and serial.isdecimal()):
+        raise SaleRefused("bad_serial", f"{text} is no serial: write BATCH-SERIAL", "编号格式应为 批次-序号")
+    return int(batch), int(serial)
+
+
 def _view(product: ProductSetup) -> ProductView:
     return ProductView(
         product=product.product,
@@ -302,4 +329,5 @@ def _view(product: ProductSetup) -> ProductView:
         price_cents=product.price_cents,
         pax=product.pax,
         needs_photo=product.rules.needs_face,
+        slots=[times.opens for times in product.rules.slots],
     )

@@ -94,6 +94,7 @@ def _cures() -> tuple[type[Exception], ...]:
         "drivers.trace": "TraceError",
         "paifang._device_find": "DeviceToolError",
         "paifang.check": "SiteFileError",
+        "paifang.codes": "CodesError",
         "paifang.explain": "ExplainError",
         "paifang.demo": "DemoError",
         "paifang.keys": "KeysError",

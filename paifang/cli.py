@@ -337,13 +337,161 @@ def keys_list(data: Path, as_json: bool) -> None:
 
 
 @main.group()
+def codes() -> None:
+    """Codes that are printed before anybody buys them: drawn, exported, received, sold; or void.  预制票。
+
+    Every command speaks to the running server and needs --user; the password is read from PAIFANG_PASSWORD, or asked
+    for. A code opens only when it was sold at a window.
+    """
+
+
+def _channel(function: Any) -> Any:
+    """What every command of `codes` needs to reach the server."""
+    options = (
+        click.option("--site", type=click.Path(path_type=Path), default=DEMO_SITE, help="The site file."),
+        click.option("--url", default="", help="Console channel; default from the site file."),
+        click.option("--user", required=True),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _desk(site: Path, url: str, user: str) -> Any:
+    from paifang.codes import CodeDesk
+
+    http = load_site(site).http
+    password = os.environ.get("PAIFANG_PASSWORD") or click.prompt("Password", hide_input=True)
+    return CodeDesk(url or f"ws://{http.host}:{http.port}/channel", user, password)
+
+
+_REASON = click.option("--reason", required=True, help="Goes into the audit log.")
+_KEY = click.option("--key", default="", help="Makes the command once only when it is said again; default: random.")
+
+
+@codes.command("batch")
+@click.argument("product")
+@click.argument("quantity", type=int)
+@_REASON
+@_KEY
+@_channel
+@_JSON
+def codes_batch(
+    product: str, quantity: int, reason: str, key: str, site: Path, url: str, user: str, as_json: bool
+) -> None:
+    """Draw QUANTITY codes for PRODUCT, all blank."""
+    batch = carry_out(_desk(site, url, user).create, product, quantity, reason, key)
+    _show_batches([batch], as_json)
+
+
+@codes.command("export")
+@click.argument("batch", type=int)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--to", "handed_to", required=True, help="Who prints them; goes into the books with the file's hash.")
+@click.option("--plain", is_flag=True, help="CSV that anybody can read, instead of an encrypted file.")
+@_REASON
+@_KEY
+@_channel
+@_JSON
+def codes_export(
+    batch: int, file: Path, handed_to: str, plain: bool, reason: str, key: str, site: Path, url: str, user: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Take the codes of BATCH out into FILE, by another person than the one who drew them.
+
+    Encrypted with the passphrase in PAIFANG_EXPORT_PASSPHRASE, or asked for; `paifang codes decrypt` reads it. FILE is
+    new, and readable by you alone.
+    """
+    passphrase = ""
+    if not plain:
+        passphrase = os.environ.get("PAIFANG_EXPORT_PASSPHRASE") or click.prompt(
+            "Passphrase of the file", hide_input=True, confirmation_prompt=True
+        )
+    desk = _desk(site, url, user)
+    told = carry_out(desk.export, batch, file, handed_to, passphrase, reason, key)
+    if as_json:
+        show(told, True)
+    else:
+        click.echo(f"{told['codes']} codes in {file}; SHA-256 of the list {told['sha256']}")
+
+
+@codes.command("decrypt")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def codes_decrypt(file: Path) -> None:
+    """Write what an export holds to stdout: batch, serial and code, one a line. Needs no server."""
+    from paifang.codes import read_export
+
+    passphrase = os.environ.get("PAIFANG_EXPORT_PASSPHRASE") or click.prompt("Passphrase of the file", hide_input=True)
+    click.echo(carry_out(read_export, file, passphrase), nl=False)
+
+
+@codes.command("receive")
+@click.argument("batch", type=int)
+@click.argument("first", type=int)
+@click.argument("last", type=int)
+@click.option("--workstation", required=True, help="Where they are in stock.")
+@_REASON
+@_KEY
+@_channel
+@_JSON
+def codes_receive(
+    batch: int, first: int, last: int, workstation: str, reason: str, key: str, site: Path, url: str, user: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Serials FIRST to LAST of BATCH are back from the printer, or move to another workstation."""
+    moved = carry_out(_desk(site, url, user).move, batch, first, last, "in_stock", workstation, reason, key)
+    _show_batches([moved], as_json)
+
+
+@codes.command("void")
+@click.argument("batch", type=int)
+@click.argument("first", type=int)
+@click.argument("last", type=int)
+@click.option("--lost", is_flag=True, help="They are lost rather than void; neither ever opens.")
+@_REASON
+@_KEY
+@_channel
+@_JSON
+def codes_void(
+    batch: int, first: int, last: int, lost: bool, reason: str, key: str, site: Path, url: str, user: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Serials FIRST to LAST of BATCH will never open. Sold ones are refunded instead."""
+    moved = carry_out(_desk(site, url, user).move, batch, first, last, "lost" if lost else "void", "", reason, key)
+    _show_batches([moved], as_json)
+
+
+@codes.command("status")
+@click.argument("batch", type=int, required=False, default=0)
+@_channel
+@_JSON
+def codes_status(batch: int, site: Path, url: str, user: str, as_json: bool) -> None:
+    """How many codes of BATCH, or of the latest batches, are where."""
+    _show_batches(carry_out(_desk(site, url, user).status, batch), as_json)
+
+
+def _show_batches(batches: list[Any], as_json: bool) -> None:
+    if as_json:
+        show(msgspec.to_builtins(batches), True)
+        return
+    states = ("blank", "at_printer", "in_stock", "sold", "void", "lost")
+    for batch in batches:
+        counts = ", ".join(f"{getattr(batch, state)} {state}" for state in states if getattr(batch, state))
+        click.echo(f"batch {batch.batch}  {batch.product}, {batch.quantity} codes by {batch.created_by}: {counts}")
+
+
+@main.group()
 def users() -> None:
     """People who may log in.  用户。"""
 
 
 @users.command("add")
 @click.argument("name")
-@click.option("--role", required=True, help="cashier, gate_staff, operator, security, duty_manager, system_manager")
+@click.option(
+    "--role",
+    required=True,
+    help="cashier, gate_staff, operator, security, supervisor, finance, marketing, duty_manager, system_manager",
+)
 @click.option("--password-stdin", is_flag=True, help="Read the password from stdin instead of asking.")
 @_DATA
 def users_add(name: str, role: str, password_stdin: bool, data: Path) -> None:

@@ -15,12 +15,22 @@ import trio
 
 from actors.accounts import (
     CALIBRATE,
+    CARDS,
+    CODES,
+    CODES_EXPORT,
     CONFIGURE,
     EVACUATE,
+    GROUPS,
+    HOLD,
     INSPECT,
     LANE_MODE,
     LANE_OPEN,
+    OFFICE,
+    PAYMENTS,
+    REFUND,
+    REFUND_APPROVE,
     RESTORE,
+    REVERSE,
     SELL,
     VIEW,
     ZONE_STOP,
@@ -33,6 +43,7 @@ from actors.health import Health
 from actors.lane import LaneParts
 from actors.link import LinkActor
 from actors.occupancy import Occupancy
+from actors.office import Office, OfficeSeal
 from actors.passes import Passes, Sealer
 from actors.sales import HolderSeal, Sales
 from actors.site import SiteTree, supervise
@@ -52,20 +63,38 @@ from paifang.site import SiteFile
 from paifang.users import load_users
 from paifang.watch import Watch
 from protocols.console import (
+    AskRefund,
     CalibrateZone,
+    CancelUnpaid,
+    CollectPlaces,
     ExplainScan,
+    FindOrder,
+    GetBatches,
+    GetCodes,
     GetPrintJobs,
     GetTree,
+    HoldPlaces,
     ListProducts,
     ManualOpen,
+    MovePlaces,
+    NameList,
+    NewCard,
+    NewCodes,
+    NotePayment,
     PauseBatch,
+    PayRefund,
     RearmLane,
     ReloadSite,
     RestoreRequest,
     Sell,
+    SetCardState,
     SetMode,
+    SettleRefund,
+    ShiftCodes,
     StopZoneFor,
+    TakeOutCodes,
     Trigger,
+    UndoAdmission,
 )
 from protocols.devicelink import (
     Release,
@@ -87,6 +116,7 @@ LANE_MAILBOX_CAPACITY = 512  # a flood of device events; scans are refused earli
 ADMISSION_MAILBOX_CAPACITY = 1024
 CONSOLE_LOOK_S = 0.02  # between two looks whether the console listens
 HOLDER_CONTEXT = "holder-name"
+ID_NUMBER_CONTEXT = "id-number"
 
 log = structlog.get_logger(__name__)
 
@@ -146,6 +176,7 @@ class _Builder:
         self.passes = self.address("passes", 128)
         self.accounts = self.address("accounts", 128)
         self.sales = self.address("sales", 256)
+        self.office = self.address("office", 64)
         self.desk = self.address("desk", 128)
         self.zones = self.address("zones", 32)
         self.explainer = self.address("explainer", 32)
@@ -290,7 +321,8 @@ class _Builder:
             Child(self.ledger, ledger.run, shutdown_s=10.0),
             Child(self.admission, admission.run),
             Child(self.passes, passes.run),
-            Child(self.sales, self._sales().run),
+            Child(self.sales, self._sales(verifier).run),
+            Child(self.office, self._office().run),
             Child(self.desk, desk.run),
             Child(self.zones, zones.run),
             Child(self.explainer, explainer.run),
@@ -308,12 +340,28 @@ class _Builder:
             hub=self.hub,
         )
 
-    def _sales(self) -> Sales:
+    def _office(self) -> Office:
+        keys = self.keys
+        return Office(
+            ledger=self.ledger,
+            hub=self.hub,
+            seal=OfficeSeal(
+                hash_id_number=lambda number: keys.hash_id(CredentialKind.ID_NUMBER, number),
+                hash_card=lambda card: keys.hash_id(CredentialKind.CARD, card),
+                seal_id_number=lambda number: keys.seal(number.encode(), ID_NUMBER_CONTEXT),
+                seal_name=lambda name: keys.seal(name.encode(), HOLDER_CONTEXT),
+                sign=ticket_signer(self.site, keys),
+            ),
+            product_class={product.product: product.product_class for product in product_setups(self.site)},
+        )
+
+    def _sales(self, verifier: Verifier) -> Sales:
         return Sales(
             products=product_setups(self.site),
             timezone=self.site.site.timezone,
             business_day_start=self.site.site.business_day_start,
             sign=ticket_signer(self.site, self.keys),
+            read_code=lambda text: verifier.verify(text).ticket,
             render=ticket_renderer(self.site),
             holder=HolderSeal(
                 hash_card=lambda card: self.keys.hash_id(CredentialKind.CARD, card),
@@ -351,6 +399,24 @@ class _Builder:
             ("sales.products", ListProducts, self.sales, SELL, 3.0),
             ("sales.sell", Sell, self.sales, SELL, 20.0),
             ("sales.print_jobs", GetPrintJobs, self.sales, SELL, 6.0),
+            ("sales.paid", NotePayment, self.office, PAYMENTS, 6.0),
+            ("sales.cancel", CancelUnpaid, self.office, SELL, 6.0),
+            ("office.find", FindOrder, self.office, OFFICE, 6.0),
+            ("office.hold", HoldPlaces, self.office, HOLD, 6.0),
+            ("office.refund", AskRefund, self.office, REFUND, 6.0),
+            ("office.decide_refund", SettleRefund, self.office, REFUND_APPROVE, 6.0),
+            ("office.pay_refund", PayRefund, self.office, REFUND, 6.0),
+            ("office.collect", CollectPlaces, self.office, GROUPS, 12.0),
+            ("office.name_people", NameList, self.office, GROUPS, 12.0),
+            ("office.transfer", MovePlaces, self.office, GROUPS, 6.0),
+            ("office.replace_card", NewCard, self.office, CARDS, 6.0),
+            ("office.mark_card", SetCardState, self.office, CARDS, 6.0),
+            ("office.reverse", UndoAdmission, self.office, REVERSE, 6.0),
+            ("codes.create", NewCodes, self.office, CODES, 20.0),
+            ("codes.status", GetBatches, self.office, CODES, 6.0),
+            ("codes.move", ShiftCodes, self.office, CODES, 20.0),
+            ("codes.export", TakeOutCodes, self.office, CODES_EXPORT, 40.0),
+            ("codes.page", GetCodes, self.office, CODES_EXPORT, 6.0),
             ("site.inspect", GetTree, self.desk, INSPECT, 3.0),
             ("site.explain", ExplainScan, self.explainer, INSPECT, 5.0),
         ]

@@ -267,6 +267,7 @@ class ProductView(Base, frozen=True, kw_only=True):
     price_cents: int
     pax: int
     needs_photo: bool
+    slots: list[str] = []  # when its booked times begin, HH:MM; none: it is not sold by time
 
 
 class Products(Base, frozen=True, kw_only=True):

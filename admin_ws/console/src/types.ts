@@ -256,6 +256,7 @@ export interface ProductView {
   price_cents: number;
   pax: number;
   needs_photo: boolean;
+  slots: string[];
 }
 export type ProductViewParams = Params<ProductView, "product" | "name_zh" | "name_en" | "product_class" | "price_cents" | "pax" | "needs_photo">;
 
