@@ -1,7 +1,6 @@
 """One batch, one transaction: load what it touches, decide in memory, write, commit.
 
-The module speaks asyncio (asyncpg does); the ledger crosses over once per batch, because each crossing costs as much
-as a query.
+Everything that is written goes to the server at once, in the order of `storage._flow`.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -19,13 +18,14 @@ from protocols.clock import business_day, business_day_start
 from protocols.messages import Base, Ended, Passed
 from storage._admit import admit
 from storage._books import Books
-from storage._gate import GATE_OPS, Sweep, load_books, write_books
+from storage._gate import GATE_OPS, Sweep, ask_books, fill_books, load_books, load_rarer, write_books
 from storage._issue import Shop
 from storage._occupancy import calibrate, close_day, stop
 from storage._office import Office, carry_out
 from storage._office_books import OFFICE_QUESTIONS, answer_office
 from storage._office_handlers import HANDLERS
 from storage._office_ops import OfficeOp
+from storage._pq import Connection, Piece, Record
 from storage._questions import QUESTIONS, answer, explain
 from storage._records import EMPTY_CHAIN, AuditHead, Records
 from storage._rows import Rows
@@ -53,10 +53,15 @@ FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClien
 # What PostgreSQL says about an operation that is wrong and stays wrong.
 POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 UNANSWERED = (RefusedScan, OpenCase, PrintJobState, AuditEntry, IncidentNote)
-KNOWN: tuple[type[Base], ...] = (
+KNOWN: frozenset[type[Base]] = frozenset((
     *GATE_OPS, *SALES_OPS, *QUESTIONS, Explain, *HANDLERS, *OFFICE_QUESTIONS,
     OpenCase, AuditEntry, IncidentNote, Sweep,
-)
+))  # fmt: skip
+BEGIN, COMMIT, XID = "begin", "commit", "select pg_current_xact_id()::text as xid"
+GATE_TYPES = frozenset((*GATE_OPS, Sweep))
+SALES_TYPES, QUESTION_TYPES = frozenset(SALES_OPS), frozenset((*QUESTIONS, Explain))
+OFFICE_TYPES = frozenset((*HANDLERS, *OFFICE_QUESTIONS))
+SIMPLE_TYPES = frozenset((GrantOp, Passed, Ended, RefusedScan))  # touch what their keys say
 
 log = structlog.get_logger(__name__)
 
@@ -82,44 +87,45 @@ class Site:
         self.ledger_seq += 1
         return self.ledger_seq
 
+    def today(self) -> date:
+        """The business day."""
+        return business_day(self.clock(), self.timezone, self.day_start)
+
 
 @dataclass(slots=True)
 class Attempt:
     """A batch under way. After a lost connection `committing` and `xid` say what must be found out."""
 
     ops: list[Base]
+    waiting: list[Any] = field(default_factory=list)  # for each operation, who waits for its answer
     answers: list[Any] = field(default_factory=list)  # a value, or an exception to answer with
     zones: list[ZoneCount] = field(default_factory=list)
     xid: str = ""
     committing: bool = False
+    committed: Piece | None = None  # all that it writes, up to its COMMIT
     audit: AuditHead = EMPTY_CHAIN
     closed: date = date.min
     one_by_one: bool = False
+    again: bool = False  # it has lost one connection already
+    begun: bool = False  # its transaction
+    asked: Piece | None = None  # what it touches
+    behind: Attempt | None = None  # the batch whose writes that answer does not know
+    keys: set[Any] = field(default_factory=set)
+    books: Books | None = None
+
+    @property
+    def simple(self) -> bool:
+        """Does it touch nothing but what its keys say?"""
+        return all(type(op) in SIMPLE_TYPES for op in self.ops)
+
+    def start_over(self) -> None:
+        """What was asked and begun for it is void."""
+        self.begun, self.asked, self.behind, self.xid, self.books = False, None, None, "", None
 
 
-async def transact(connection: asyncpg.Connection, site: Site, attempt: Attempt) -> None:
-    """Carry out the batch. After this every operation has its answer and all of it is on disk.
-
-    Raises whatever asyncpg raises when the database fails, never for what is wrong with an operation.
-    """
-    await connection.execute("begin")
-    attempt.audit, attempt.closed = site.audit, site.closed
-    try:
-        attempt.answers = await _book(connection, site, attempt, attempt.ops)
-        await _commit(connection, attempt)
-    except Exception as exc:
-        if not _is_poison(exc):
-            raise
-        log.warning("batch taken apart", operations=len(attempt.ops), reason=_reason(exc))
-        attempt.committing = False
-        await connection.execute("rollback")
-        await _one_by_one(connection, site, attempt)
-    site.audit, site.closed = attempt.audit, attempt.closed
-
-
-async def _one_by_one(connection: asyncpg.Connection, site: Site, attempt: Attempt) -> None:
+async def one_by_one(connection: Connection, site: Site, attempt: Attempt) -> None:
     """The batch failed as a whole: each operation under its own savepoint, so that one bad one harms nobody."""
-    attempt.one_by_one = True
+    attempt.one_by_one, attempt.committing, attempt.committed = True, False, None
     attempt.answers, attempt.zones = [], []
     await connection.execute("begin")
     attempt.audit, attempt.closed = site.audit, site.closed
@@ -127,12 +133,13 @@ async def _one_by_one(connection: asyncpg.Connection, site: Site, attempt: Attem
         before = attempt.audit, attempt.closed
         await connection.execute("savepoint one")
         try:
-            answers = await _book(connection, site, attempt, [op])
+            answers = await _book_alone(connection, site, attempt, op)
             await connection.execute("set constraints all immediate")
             await connection.execute("set constraints all deferred")
         except Exception as exc:
-            if not _is_poison(exc):
+            if not is_poison(exc):
                 raise
+            await connection.drain()
             await connection.execute("rollback to one")
             attempt.audit, attempt.closed = before
             refused = LedgerRefused(_reason(exc))
@@ -140,52 +147,85 @@ async def _one_by_one(connection: asyncpg.Connection, site: Site, attempt: Attem
             answers = [refused]
             if isinstance(op, UNANSWERED):
                 case = _refused_case(op, _reason(exc), site.clock(), site.new_id())
-                await _book(connection, site, attempt, [case])
+                await _book_alone(connection, site, attempt, case)
         await connection.execute("release one")
         attempt.answers += answers
-    await _commit(connection, attempt)
+    await send_commit(connection, attempt)
+    assert attempt.committed is not None
+    await connection.results(attempt.committed)
 
 
-def _is_poison(exc: Exception) -> bool:
+async def _book_alone(connection: Connection, site: Site, attempt: Attempt, op: Base) -> list[Any]:
+    begun: Piece | None = None
+    if type(op) in GATE_TYPES:
+        connection.send_encoded(*await ask_books(connection, site.site, site.shop, site.today(), [op]))
+        begun = connection.mark()
+    elif type(op) not in QUESTION_TYPES:
+        connection.send(await connection.prepare(XID))
+        begun = connection.mark()
+    found = (await connection.results(begun))[-1] if begun else []
+    if found:
+        attempt.xid = found[0]["xid"]
+    return await book(connection, site, attempt, open_books(site, [op], found, attempt.audit), [op])
+
+
+async def send_commit(connection: Connection, attempt: Attempt) -> None:
+    """Queue COMMIT, which ends the piece of everything that the batch writes."""
+    commit = await connection.prepare(COMMIT)
+    attempt.committing = True  # from here on it may be on its way
+    connection.send(commit)
+    attempt.committed = connection.mark()
+
+
+def is_poison(exc: Exception) -> bool:
     """Is the operation to blame? Also for what our own code could not write: others need not suffer for it."""
     return isinstance(exc, POISON) or not isinstance(exc, FAILURES)
 
 
-async def _commit(connection: asyncpg.Connection, attempt: Attempt) -> None:
-    if not attempt.xid:
-        attempt.xid = await connection.fetchval("select coalesce(pg_current_xact_id_if_assigned()::text, '')")
-    attempt.committing = True
-    await connection.execute("commit")
+class Work(NamedTuple):
+    """What one batch works on."""
+
+    books: Books
+    records: Records
+    sales: Sales
 
 
-async def _book(connection: asyncpg.Connection, site: Site, attempt: Attempt, ops: Sequence[Base]) -> list[Any]:
+def open_books(site: Site, ops: Sequence[Base], found: Sequence[Record], audit: AuditHead) -> Work:
+    """The books as they were found, before anything is applied."""
     now = site.clock()
-    records = Records(site.site, now, attempt.audit)
-    rows = Rows(site.site, load("gate"))
-    books = Books(rows, records, site.decide, now, site.new_id, site.next_seq, site.shop)
-    sales = Sales(site.site, site.shop, now, site.new_id)
-    gate_ops = [op for op in ops if isinstance(op, (*GATE_OPS, Sweep))]
-    if gate_ops:
-        attempt.xid = await load_books(connection, site.site, books, gate_ops) or attempt.xid
+    records = Records(site.site, now, audit)
+    books = Books(Rows(site.site, load("gate")), records, site.decide, now, site.new_id, site.next_seq, site.shop)
+    if any(type(op) in GATE_TYPES for op in ops):
+        fill_books(books, found[0])
+    return Work(books, records, Sales(site.site, site.shop, now, site.new_id))
+
+
+async def book(
+    connection: Connection, site: Site, attempt: Attempt, work: Work, ops: Sequence[Base]
+) -> list[Any]:
+    """Apply operations, and queue what they write. Returns their answers."""
+    books, records, sales = work
+    if any(type(op) in GATE_TYPES for op in ops):
+        await load_rarer(connection, site.site, books, ops)
         _begin_day(site, attempt, books)
-    if any(isinstance(op, SALES_OPS) for op in ops):
+    if any(type(op) in SALES_TYPES for op in ops):
         await sales.load(connection, ops)
     answers = [_apply(op, books, sales, records) for op in ops]
-    zones = await write_books(connection, site.site, books)
-    if zones:
-        attempt.zones = zones
+    moved = await write_books(connection, site.site, books)
+    if moved:
+        attempt.zones = moved
     await sales.write(connection)
-    if any(isinstance(op, (OfficeOp, *OFFICE_QUESTIONS)) for op in ops):
+    if any(type(op) in OFFICE_TYPES for op in ops):
         await _office(connection, site, attempt, ops, answers, records)
     await records.write(connection)
     attempt.audit = records.audit
     for place, op in enumerate(ops):
         if isinstance(op, Explain):
-            at = now if op.at is None else op.at
+            at = books.now if op.at is None else op.at
             seen = Books(Rows(site.site, {}), records, site.decide, at, site.new_id, site.next_seq, site.shop)
             answers[place] = await explain(connection, site.site, op, seen)
-        if isinstance(op, QUESTIONS):
-            day_start = business_day_start(now, site.timezone, site.day_start)
+        elif type(op) in QUESTION_TYPES:
+            day_start = business_day_start(books.now, site.timezone, site.day_start)
             answers[place] = await answer(connection, site.site, op, day_start, site.shop.versions)
     return answers
 
@@ -209,7 +249,7 @@ def _begin_day(site: Site, attempt: Attempt, books: Books) -> None:
 
 
 async def _office(
-    connection: asyncpg.Connection,
+    connection: Connection,
     site: Site,
     attempt: Attempt,
     ops: Sequence[Base],
@@ -238,36 +278,35 @@ async def _office(
                 answers[place] = exc
 
 
+# By type, because `match` asks every class in turn, which is a microsecond for each that is not it.
+_BOOKED: dict[type[Base], Callable[[Books, Any], Any]] = {
+    GrantOp: admit,
+    Passed: Books.passed,
+    Ended: Books.ended,
+    Calibrate: calibrate,
+    StopZone: stop,
+    CounterBaseline: Books.baseline,
+    RefusedScan: Books.refused,
+}
+_SOLD: dict[type[Base], Callable[[Sales, Any], Any]] = {SaleOp: Sales.sale, PrintJobState: Sales.print_job}
+_RECORDED: dict[type[Base], Callable[[Records, Any], Any]] = {
+    OpenCase: Records.open_case,
+    AuditEntry: Records.entry,
+    IncidentNote: Records.note,
+}
+
+
 def _apply(op: Base, books: Books, sales: Sales, records: Records) -> Any:
     """Move the books. A refusal, or a rule that fails, is this operation's answer and nobody else's trouble."""
     try:
-        match op:
-            case GrantOp():
-                return admit(books, op)
-            case Passed():
-                return books.passed(op)
-            case Ended():
-                return books.ended(op)
-            case Calibrate():
-                return calibrate(books, op)
-            case StopZone():
-                return stop(books, op)
-            case CounterBaseline():
-                return books.baseline(op)
-            case RefusedScan():
-                return books.refused(op)
-            case SaleOp():
-                return sales.sale(op)
-            case PrintJobState():
-                return sales.print_job(op)
-            case OpenCase():
-                return records.open_case(op)
-            case AuditEntry():
-                return records.entry(op)
-            case IncidentNote():
-                return records.note(op)
-            case _:
-                return None  # a question, answered after the writes
+        kind = type(op)
+        if kind in _BOOKED:
+            return _BOOKED[kind](books, op)
+        if kind in _SOLD:
+            return _SOLD[kind](sales, op)
+        if kind in _RECORDED:
+            return _RECORDED[kind](records, op)
+        return None  # a question, answered after the writes
     except LedgerRefused as exc:
         refused = exc
     except Exception as exc:

@@ -71,4 +71,5 @@ class Records:
     async def write(self, connection: asyncpg.Connection) -> None:
         await self.rows.write(connection, *WRITES)
         if self._resolved:
-            await connection.execute(load("records")["resolve_cases"], self._site, self._resolved, self.now)
+            statement = await connection.prepare(load("records")["resolve_cases"])
+            connection.send(statement, self._site, self._resolved, self.now)

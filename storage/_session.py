@@ -1,24 +1,26 @@
 """A session of the ledger with PostgreSQL: opened, set up, made the only writer, and every use of it bounded.
 
-Everything here is asyncio, called across the border by `storage.ledger`.  What takes too long is cut off, never
-cancelled: asyncpg cancels by asking the server, and a server that hangs answers nothing.
+What takes too long is cut off, never cancelled by asking the server: one that hangs answers nothing.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import date, datetime
 from typing import NamedTuple
 
-import asyncpg
 import msgspec
 import structlog
+import trio
 
+from protocols.messages import Base
 from protocols.rights import decode, encode, zones_of
-from storage._batch import FAILURES, Attempt, Site, close_is_due, transact
+from storage._batch import FAILURES, Site, close_is_due
+from storage._flow import Flow
+from storage._gate import Sweep
 from storage._issue import Offer
 from storage._payments import overdue_orders
+from storage._pq import Connection, open_connection
 from storage._records import EMPTY_CHAIN, AuditHead
 from storage._zones import Zone
 from storage.connection import Dsn
@@ -60,7 +62,7 @@ class OtherWriter(Exception):
     """Another session holds the site's writer lock."""
 
 
-SESSION_FAILURES = (*FAILURES, OtherWriter)
+SESSION_FAILURES = (*FAILURES, OtherWriter, TooSlow)
 
 
 class Backend(NamedTuple):
@@ -73,7 +75,7 @@ class Backend(NamedTuple):
 class Session(NamedTuple):
     """A connection that may write, and what was found when it was made."""
 
-    connection: asyncpg.Connection
+    connection: Connection
     backend: Backend
     zones: list[ZoneCount]
     durable: bool
@@ -85,44 +87,43 @@ async def open_session(dsn: Dsn, setup: SiteSetup, site: Site, previous: Backend
 
     `previous` is our own last session, which may linger and is ended. Raises SESSION_FAILURES and MigrationError.
     """
-    connection = await asyncpg.connect(
-        **dsn.asyncpg(),
-        timeout=CONNECT_TIMEOUT_S,
-        command_timeout=None,  # the watchdogs of this module instead
-        server_settings={
-            "application_name": f"paifang ledger {setup.site}"[:60],
-            "idle_in_transaction_session_timeout": "30s",
-            "timezone": "UTC",
-            **PLANNER,
-        },
-    )
+    settings = {
+        "application_name": f"paifang ledger {setup.site}"[:60],
+        "idle_in_transaction_session_timeout": "30s",
+        "timezone": "UTC",
+        **PLANNER,
+    }
+    connection = await open_connection(dsn, settings, CONNECT_TIMEOUT_S)
     limit_s = FIRST_SETUP_TIMEOUT_S if previous is None else SETUP_TIMEOUT_S
-    watchdog = asyncio.get_running_loop().call_later(limit_s, connection.terminate)
     try:
-        await migrate(connection)
-        await connection.execute(f"set statement_timeout = {STATEMENT_TIMEOUT_MS}")
-        await connection.execute(f"set lock_timeout = {LOCK_TIMEOUT_MS}")
-        await _become_writer(connection, setup.site, previous)
-        async with connection.transaction():
-            await _write_setup(connection, setup, site)
-        sql = load("setup")
-        site.ledger_seq = await connection.fetchval(sql["ledger_seq"], setup.site)
-        head = await connection.fetchrow(sql["audit_head"], setup.site)
-        site.closed = await connection.fetchval(sql["last_close"], setup.site) or date.min
-        site.audit = AuditHead(head["seq"], head["hash"]) if head else EMPTY_CHAIN
-        zones = [Zone(*row).count() for row in await connection.fetch(load("gate")["zones"], setup.site)]
-        me = await connection.fetchrow(sql["me"])
-        assert me is not None
-        knows = await connection.fetchval(sql["planner_knows"], KNOWN_ROWS)
-        return Session(connection, Backend(me["pid"], me["backend_start"]), zones, await is_durable(connection), knows)
+        with trio.move_on_after(limit_s):
+            return await _set_up(connection, setup, site, previous)
+        raise TooSlow(f"not ready within {limit_s:g} s")
     except BaseException:
         connection.terminate()
         raise
-    finally:
-        watchdog.cancel()
 
 
-async def _become_writer(connection: asyncpg.Connection, site: str, previous: Backend | None) -> None:
+async def _set_up(connection: Connection, setup: SiteSetup, site: Site, previous: Backend | None) -> Session:
+    await migrate(connection)
+    await connection.execute(f"set statement_timeout = {STATEMENT_TIMEOUT_MS}")
+    await connection.execute(f"set lock_timeout = {LOCK_TIMEOUT_MS}")
+    await _become_writer(connection, setup.site, previous)
+    async with connection.transaction():
+        await _write_setup(connection, setup, site)
+    sql = load("setup")
+    site.ledger_seq = await connection.fetchval(sql["ledger_seq"], setup.site)
+    head = await connection.fetchrow(sql["audit_head"], setup.site)
+    site.closed = await connection.fetchval(sql["last_close"], setup.site) or date.min
+    site.audit = AuditHead(head["seq"], head["hash"]) if head else EMPTY_CHAIN
+    zones = [Zone(*row).count() for row in await connection.fetch(load("gate")["zones"], setup.site)]
+    me = await connection.fetchrow(sql["me"])
+    assert me is not None
+    knows = await connection.fetchval(sql["planner_knows"], KNOWN_ROWS)
+    return Session(connection, Backend(me["pid"], me["backend_start"]), zones, await is_durable(connection), knows)
+
+
+async def _become_writer(connection: Connection, site: str, previous: Backend | None) -> None:
     sql = load("setup")
     until = time.monotonic() + LOCK_PATIENCE_S
     while not await connection.fetchval(sql["lock"], site):
@@ -130,10 +131,10 @@ async def _become_writer(connection: asyncpg.Connection, site: str, previous: Ba
             raise OtherWriter(f"another server writes the books of site {site}")
         if previous is not None:  # only our own earlier session is ended, never another server's
             await connection.execute(sql["terminate"], *previous)
-        await asyncio.sleep(0.05)
+        await trio.sleep(0.05)
 
 
-async def _write_setup(connection: asyncpg.Connection, setup: SiteSetup, site: Site) -> None:
+async def _write_setup(connection: Connection, setup: SiteSetup, site: Site) -> None:
     """Bring the tables in line with the site file."""
     sql = load("setup")
     await connection.execute(sql["upsert_site"], setup.site, setup.name, setup.timezone, site.day_start)
@@ -144,7 +145,7 @@ async def _write_setup(connection: asyncpg.Connection, setup: SiteSetup, site: S
     await _write_products(connection, setup, site)
 
 
-async def _write_products(connection: asyncpg.Connection, setup: SiteSetup, site: Site) -> None:
+async def _write_products(connection: Connection, setup: SiteSetup, site: Site) -> None:
     """A product that differs from its newest version of the same date becomes a new version of it."""
     sql = load("setup")
     shop = site.shop
@@ -175,53 +176,41 @@ async def _write_products(connection: asyncpg.Connection, setup: SiteSetup, site
         shop.offers.setdefault(product.product, []).append(Offer(product, version))
 
 
-async def carry_out(connection: asyncpg.Connection, site: Site, attempt: Attempt) -> Exception | None:
-    """One batch. Returns what went wrong with the database, if anything did; `TooSlow` if we cut it off."""
-    cut = False
-
-    def bite() -> None:
-        nonlocal cut
-        cut = True
-        connection.terminate()
-
-    watchdog = asyncio.get_running_loop().call_later(BATCH_TIMEOUT_S, bite)
-    try:
-        await transact(connection, site, attempt)
-    except FAILURES as exc:
-        return TooSlow(f"no answer within {BATCH_TIMEOUT_S:g} s") if cut else exc
-    finally:
-        watchdog.cancel()
-    return None
+async def advance(flow: Flow) -> Exception | None:
+    """One step, never cancelled inside. Returns what went wrong with the database, if anything did; `TooSlow` if we
+    cut it off."""
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + BATCH_TIMEOUT_S):
+        try:
+            await flow.advance()
+        except FAILURES as exc:
+            return exc
+        return None
+    flow.connection.terminate()
+    return TooSlow(f"no answer within {BATCH_TIMEOUT_S:g} s")
 
 
-async def sweep(connection: asyncpg.Connection, site: Site, attempt: Attempt) -> Exception | None:
-    """As `carry_out`, for a batch of one `Sweep`: most find nothing, and then write nothing."""
-    watchdog = asyncio.get_running_loop().call_later(BATCH_TIMEOUT_S, connection.terminate)
-    try:
-        found = await connection.fetchrow(load("gate")["expired_holds"], site.site, site.clock())
-        overdue = await overdue_orders(connection, site.site, site.clock())
-    except FAILURES as exc:
-        return exc
-    finally:
-        watchdog.cancel()
-    attempt.ops += overdue
-    return await carry_out(connection, site, attempt) if found or overdue or close_is_due(site) else None
+async def due(connection: Connection, site: Site) -> list[Base]:
+    """What time has made necessary: grants past their ttl to be told, orders to end, a day to close. Mostly nothing."""
+    sql = load("gate")["expired_holds"]
+    expired = await connection.fetchrow(sql, site.site, site.clock(), timeout=BATCH_TIMEOUT_S)
+    overdue = await overdue_orders(connection, site.site, site.clock())
+    return [Sweep(), *overdue] if expired is not None or overdue or close_is_due(site) else []
 
 
-async def outcome_of(connection: asyncpg.Connection, xid: str) -> str | None:
+async def outcome_of(connection: Connection, xid: str) -> str | None:
     """What became of a transaction: `committed`, `aborted`, or None if the server no longer knows."""
     outcome: str | None = await connection.fetchval(load("setup")["outcome"], xid, timeout=BATCH_TIMEOUT_S)
     return outcome
 
 
-async def is_durable(connection: asyncpg.Connection) -> bool:
+async def is_durable(connection: Connection) -> bool:
     """Do the live settings keep the promise that what is acknowledged is on disk?"""
     row = await connection.fetchrow(load("setup")["durability"], timeout=BATCH_TIMEOUT_S)
     assert row is not None
     return row["fsync"] == "on" and row["full_page_writes"] == "on" and row["synchronous_commit"] in SYNCHRONOUS
 
 
-async def analyze(connection: asyncpg.Connection) -> None:
+async def analyze(connection: Connection) -> None:
     """Have statistics made. Nothing is lost when it fails: if the connection is to blame, the next batch finds out."""
     try:
         await connection.execute(f"analyze {ANALYZED}", timeout=BATCH_TIMEOUT_S)
@@ -229,7 +218,7 @@ async def analyze(connection: asyncpg.Connection) -> None:
         log.info("no statistics", error=repr(exc))
 
 
-async def close(connection: asyncpg.Connection) -> None:
+async def close(connection: Connection) -> None:
     """End the session politely, or else at once."""
     try:
         await connection.close(timeout=1.0)

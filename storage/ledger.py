@@ -8,8 +8,7 @@ Whatever queued while the last commit ran goes into the next one.  An answer is 
 * A database that is down or hung: everybody waiting is told `LedgerUnavailable`, and the ledger connects again, with
   growing pauses, for ever.
 
-Run it as a child of a supervisor: `Child(address, ledger.run)`.  It opens its own asyncio loop; nothing else of the
-program knows of one.
+Run it as a child of a supervisor: `Child(address, ledger.run)`.
 """
 
 from __future__ import annotations
@@ -21,30 +20,28 @@ from datetime import time as clock_time
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import asyncpg
 import msgspec
 import structlog
 import trio
-import trio_asyncio
-from trio_asyncio import aio_as_trio
 
 from core import ActorError, Address, Envelope, Stop
 from protocols.messages import new_id
 from storage._batch import KNOWN, Attempt, Site
-from storage._gate import Sweep
+from storage._flow import Flow
+from storage._pq import Connection
 from storage._issue import HashId, Shop
 from storage._session import (
     ANALYZE_AFTER,
     SESSION_FAILURES,
     Backend,
     TooSlow,
+    advance,
     analyze,
-    carry_out,
     close,
+    due,
     is_durable,
     open_session,
     outcome_of,
-    sweep,
 )
 from storage.connection import Dsn
 from storage.interfaces import (
@@ -60,6 +57,7 @@ from storage.interfaces import (
 from storage.migrate import MigrationError
 
 BATCH_LIMIT = 256  # operations in one transaction
+SPLIT_OVER = 16  # operations that wait: so many are worth a transaction of their own
 PENDING_LIMIT = 1024  # operations waiting for the next ones; beyond it the mailbox fills and refuses
 DOUBT_LIMIT_S = 10.0  # how long those wait whose COMMIT got no answer
 RETRY_LIMIT_S = 1.5  # how long those wait whose transaction certainly did not happen
@@ -131,9 +129,11 @@ class Ledger:
             new_id=new_id,
             night_close=setup.night_close,
         )
-        self._connection: asyncpg.Connection | None = None
+        self._connection: Connection | None = None
         self._session: Backend | None = None  # of the last connection
         self._pending: deque[Envelope] = deque()
+        self._flow: Flow | None = None  # through the connection
+        self._sweep_at = 0.0
         self._changed = trio.Event()  # something is pending, or there is room again
         self._stopping = False
         self._state = LedgerState(available=False, detail="starting", durable=False)
@@ -169,7 +169,7 @@ class Ledger:
         self._stopping = self._failing = False
         self._pending.clear()
         try:
-            async with trio_asyncio.open_loop(), trio.open_nursery() as nursery:
+            async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, me)
                 await self._listen(me)
                 self._stopping = True
@@ -182,10 +182,11 @@ class Ledger:
             while len(self._pending) >= PENDING_LIMIT:  # the mailbox behind us fills and refuses
                 await self._changed.wait()
             env = await me.receive()
-            if isinstance(env.msg, Stop):
+            kind = type(env.msg)
+            if kind is Stop:
                 return
-            if not isinstance(env.msg, KNOWN):
-                env.fail(LedgerRefused(f"the ledger does not know {type(env.msg).__name__}"))
+            if kind not in KNOWN:
+                env.fail(LedgerRefused(f"the ledger does not know {kind.__name__}"))
             elif self._failing:
                 self._unavailable += 1  # one attempt to connect is waited for, later ones are not
                 env.fail(LedgerUnavailable(self._state.detail))
@@ -224,88 +225,97 @@ class Ledger:
                         doubt = await self._settle(doubt)
                     continue
                 now = trio.current_time()
-                if self._pending:
-                    doubt = await self._commit(self._take_batch())
-                    if doubt is None:
+                flow = self._flow
+                assert flow is not None
+                self._sweep_at = swept + SWEEP_EVERY_S
+                if flow.idle and self._statistics_due():
+                    await self._make_statistics()
+                elif flow.idle and now >= self._sweep_at and not self._stopping:
+                    swept = now
+                    settings_due = now >= checked + SETTINGS_EVERY_S
+                    checked = now if settings_due else checked
+                    doubt = await self._sweep(flow, settings_due)
+                elif self._pending or not flow.idle:
+                    doubt = await self._advance(flow)
+                    if flow.idle:
                         for _ in range(COLLECT_TURNS):
                             await trio.lowlevel.checkpoint()
                 elif self._stopping:
                     return
-                elif now >= swept + SWEEP_EVERY_S:
-                    swept = now
-                    settings_due = now >= checked + SETTINGS_EVERY_S
-                    checked = now if settings_due else checked
-                    await self._sweep(settings_due)
                 else:
-                    with trio.move_on_at(swept + SWEEP_EVERY_S):
+                    with trio.move_on_at(self._sweep_at):
                         await self._changed.wait()
         finally:
             if doubt is not None:
                 self._give_up(doubt)
+            self._call_off(*self._under_way())
             await self._close()
 
-    def _take_batch(self) -> list[Envelope]:
+    def _take(self) -> Attempt | None:
         """What goes into the next transaction; whoever gave up meanwhile is left out."""
         now = trio.current_time()
-        batch: list[Envelope] = []
-        while self._pending and len(batch) < BATCH_LIMIT:
+        if self._statistics_due() or (now >= self._sweep_at and not self._stopping):
+            return None  # first what is carried out between batches
+        waiting: list[Envelope] = []
+        alone = self._flow is None or self._flow.committing is None
+        wanted = _share(self._pending) if alone else BATCH_LIMIT
+        while self._pending and len(waiting) < wanted:
             env = self._pending.popleft()
             if env.deadline > now:
-                batch.append(env)
+                waiting.append(env)
             else:
                 env.fail(LedgerUnavailable("too late"))
         self._signal()
-        return batch
+        return Attempt([env.msg for env in waiting], waiting) if waiting else None
 
     # -- batches --------------------------------------------------------------------------------------------------
 
-    async def _commit(self, batch: list[Envelope]) -> Doubt | None:
-        """One transaction. Answers, or returns what must be settled on another connection."""
-        if not batch:
-            return None
-        attempt = Attempt([env.msg for env in batch])
+    async def _advance(self, flow: Flow) -> Doubt | None:
+        """A step of the flow. Returns those, if any, whose fate must be settled on another connection."""
         try:
-            error = await self._attempt(attempt)
+            error = await advance(flow)
         except BaseException:  # a fault of ours: nobody waits for a ledger that is being restarted
-            for env in batch:
-                env.fail(LedgerUnavailable("the ledger failed; what became of the operation is not known"))
+            for attempt in self._under_way():
+                for env in attempt.waiting:
+                    env.fail(LedgerUnavailable("the ledger failed; what became of the operation is not known"))
             raise
-        if error is None:
-            self._answer(batch, attempt)
-            if self._analyze_at and self._operations >= self._analyze_at[0]:
-                self._analyze_at.popleft()
-                with trio.CancelScope(shield=True):
-                    await aio_as_trio(analyze)(self._connection)
-            return None
+        return None if error is None else self._lose(error)
+
+    def _lose(self, error: Exception) -> Doubt | None:
+        """The connection is lost. One batch at most was being written; those behind it have certainly not been."""
+        first, *others = [*self._under_way(), Attempt([])]
         self._lost += 1
-        self._doubtful += attempt.committing
-        log.warning("connection lost", error=repr(error), committing=attempt.committing, operations=len(batch))
+        self._doubtful += first.committing
+        log.warning("connection lost", error=repr(error), committing=first.committing, operations=len(first.ops))
+        self._call_off(*others)
         self._drop()
         self._set_state(available=False, detail=_words(error))
-        patience_s = DOUBT_LIMIT_S if attempt.committing else RETRY_LIMIT_S
-        doubt = Doubt(batch, attempt, trio.current_time() + patience_s, _words(error))
+        patience_s = DOUBT_LIMIT_S if first.committing else RETRY_LIMIT_S
+        doubt = Doubt(first, trio.current_time() + patience_s, _words(error))
         if isinstance(error, TooSlow):  # a hung database has cost everybody enough time already
             self._failing = True
             self._fail_pending(LedgerUnavailable(_words(error)))
-            if not attempt.committing:
+            if not first.committing:
                 self._give_up(doubt)
                 return None
-        return doubt
+        return doubt if first.ops else None
 
-    async def _attempt(self, attempt: Attempt) -> Exception | None:
-        """Carry the batch out, shielded and bounded. Returns what went wrong with the database, if anything did."""
-        connection = self._connection
-        assert connection is not None
-        error: Exception | None
-        with trio.CancelScope(shield=True):
-            error = await aio_as_trio(carry_out)(connection, self._site, attempt)
-        return error
+    def _under_way(self) -> list[Attempt]:
+        flow = self._flow
+        return [] if flow is None else [a for a in (flow.committing, flow.current, flow.following) if a is not None]
 
-    def _answer(self, batch: list[Envelope], attempt: Attempt) -> None:
+    def _call_off(self, *attempts: Attempt) -> None:
+        """Batches of which nothing was written wait again, before everybody else."""
+        for attempt in reversed(attempts):
+            self._pending.extendleft(reversed(attempt.waiting))
+
+    def _answer(self, attempt: Attempt) -> None:
+        if not attempt.waiting:  # a sweep
+            return
         self._batches += 1
-        self._operations += len(batch)
+        self._operations += len(attempt.ops)
         self._one_by_one += attempt.one_by_one
-        for env, value in zip(batch, attempt.answers, strict=True):
+        for env, value in zip(attempt.waiting, attempt.answers, strict=True):
             if isinstance(value, LedgerError):
                 self._refused += 1
                 env.fail(value)
@@ -315,35 +325,35 @@ class Ledger:
 
     async def _settle(self, doubt: Doubt) -> Doubt | None:
         """On a new connection: what became of the batch? Committed, then answer; otherwise carry it out now."""
-        committed = False
-        if doubt.attempt.committing and doubt.attempt.xid:
+        attempt, committed = doubt.attempt, False
+        if attempt.committing and attempt.xid:
             connection = self._connection
             assert connection is not None
             try:
                 with trio.CancelScope(shield=True):
-                    outcome = await aio_as_trio(outcome_of)(connection, doubt.attempt.xid)
+                    outcome = await outcome_of(connection, attempt.xid)
             except SESSION_FAILURES as exc:
                 self._drop()
                 self._set_state(available=False, detail=_words(exc))
                 return doubt
             committed = outcome == "committed"
-            log.info("outcome of a lost COMMIT", xid=doubt.attempt.xid, outcome=outcome)
+            log.info("outcome of a lost COMMIT", xid=attempt.xid, outcome=outcome)
         if committed:
-            self._answer(doubt.batch, doubt.attempt)
+            self._answer(attempt)
             return None
-        if doubt.again:  # a batch that loses the connection twice is not tried a third time
+        if attempt.again:  # a batch that loses the connection twice is not tried a third time
             self._give_up(doubt)
             return None
         now = trio.current_time()
-        alive = [env for env in doubt.batch if env.deadline > now]
-        next_doubt = await self._commit(alive)
-        if next_doubt is not None:
-            next_doubt.again = True
-        return next_doubt
+        alive = [env for env in attempt.waiting if env.deadline > now]
+        if alive:
+            assert self._flow is not None
+            self._flow.current = Attempt([env.msg for env in alive], alive, again=True)
+        return None
 
     def _give_up(self, doubt: Doubt) -> None:
-        self._unavailable += len(doubt.batch)
-        for env in doubt.batch:
+        self._unavailable += len(doubt.attempt.waiting)
+        for env in doubt.attempt.waiting:
             env.fail(LedgerUnavailable(doubt.detail))
 
     def _fail_pending(self, error: LedgerUnavailable) -> None:
@@ -352,30 +362,34 @@ class Ledger:
             self._pending.popleft().fail(error)
         self._signal()
 
-    async def _sweep(self, settings_due: bool) -> None:
-        """Look for expired grants, and whether the database is still there and still durable."""
-        connection = self._connection
-        assert connection is not None
-        attempt = Attempt([Sweep()])
+    async def _sweep(self, flow: Flow, settings_due: bool) -> Doubt | None:
+        """Look for what time has made necessary, and whether the database is still there and still durable."""
+        try:
+            with trio.CancelScope(shield=True):
+                ops = await due(flow.connection, self._site)
+                if ops:
+                    flow.current = Attempt(ops)
+                if settings_due:
+                    self._set_state(available=True, detail="", durable=await is_durable(flow.connection))
+        except SESSION_FAILURES as exc:
+            return self._lose(exc)
+        return None
+
+    def _statistics_due(self) -> bool:
+        return bool(self._analyze_at) and self._operations >= self._analyze_at[0]
+
+    async def _make_statistics(self) -> None:
+        assert self._connection is not None
+        self._analyze_at.popleft()
         with trio.CancelScope(shield=True):
-            error = await aio_as_trio(sweep)(connection, self._site, attempt)
-            if error is None and settings_due:
-                try:
-                    durable = await aio_as_trio(is_durable)(connection)
-                    self._set_state(available=True, detail="", durable=durable)
-                except SESSION_FAILURES as exc:
-                    error = exc
-        if error is not None:
-            self._lost += 1
-            self._drop()
-            self._set_state(available=False, detail=_words(error))
+            await analyze(self._connection)
 
     # -- connecting -----------------------------------------------------------------------------------------------
 
     async def _connect(self) -> bool:
         """One attempt. True when connected, set up and the only writer."""
         try:
-            session = await aio_as_trio(open_session)(self._dsn(), self._setup, self._site, self._session)
+            session = await open_session(self._dsn(), self._setup, self._site, self._session)
         except (*SESSION_FAILURES, MigrationError) as exc:
             if not self._failing or self._state.detail != _words(exc):
                 log.warning("no database", error=repr(exc))
@@ -385,21 +399,22 @@ class Ledger:
         self._failing = False
         self._connects += 1
         self._connection, self._session = session.connection, session.backend
+        self._flow = Flow(session.connection, self._site, self._take, self._answer)
         self._analyze_at = deque(self._operations + count for count in ANALYZE_AFTER if not session.planner_knows)
         self._set_state(available=True, detail="", durable=session.durable)
         self._tell_zones(session.zones)
         return True
 
     def _drop(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._flow = self._connection, None, None
         if connection is not None:
             connection.terminate()
 
     async def _close(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._flow = self._connection, None, None
         if connection is not None:
             with trio.CancelScope(shield=True):
-                await aio_as_trio(close)(connection)
+                await close(connection)
 
     # -- news -----------------------------------------------------------------------------------------------------
 
@@ -419,12 +434,28 @@ class Ledger:
 class Doubt:
     """A batch whose connection was lost: those who wait, what is known, and until when they wait."""
 
-    def __init__(self, batch: list[Envelope], attempt: Attempt, until: float, detail: str) -> None:
-        self.batch = batch
+    def __init__(self, attempt: Attempt, until: float, detail: str) -> None:
         self.attempt = attempt
         self.until = until
         self.detail = detail
-        self.again = False
+
+
+def _share(pending: deque[Envelope]) -> int:
+    """How many of those who wait go into the next batch.
+
+    All of them would be the fewest transactions.  But then everybody would be answered at once and ask again at once,
+    and PostgreSQL and we would work in turns; two halves work side by side.  What one lane says together stays together.
+    """
+    count = len(pending)
+    if count > SPLIT_OVER:
+        count = (count + 1) // 2
+        while count < len(pending) and _lane(pending[count]) == _lane(pending[count - 1]) is not None:
+            count += 1
+    return min(count, BATCH_LIMIT)
+
+
+def _lane(env: Envelope) -> str | None:
+    return getattr(env.msg, "lane", None)
 
 
 def _words(error: BaseException) -> str:

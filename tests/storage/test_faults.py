@@ -25,7 +25,7 @@ from storage.embedded import Embedded, embedded
 from storage.interfaces import LedgerState, LedgerUnavailable
 from storage.testing import Database, LedgerUser, connected, fresh_database, grant_op, ledger_running, quick_folder
 
-COMMIT = b"Q\x00\x00\x00\x0bcommit\x00"  # the simple query as it crosses the wire
+COMMIT = b"\x00commit\x00"  # the prepared statement in a Bind message, as it crosses the wire
 PATIENCE_S = 30.0
 
 
@@ -387,7 +387,8 @@ async def test_a_fault_of_our_own_answers_those_who_wait_and_the_ledger_is_resta
     async with fresh_database() as database, ledger_running(database.dsn) as ledger:
         (ticket,) = await ledger.sell("adult")
         with monkeypatch.context() as patch:
-            patch.setattr("storage._session.transact", None)
+            patch.setattr("storage._flow.book", None)
+            patch.setattr("storage._flow.one_by_one", None)
             with pytest.raises(LedgerUnavailable, match="not known"):
                 await ledger.scan(ticket.ticket)
         with trio.fail_after(PATIENCE_S):
