@@ -19,6 +19,7 @@ PAX_MAX = 255  # people of one turn; the bound is ours
 POLL_S = 0.1
 ANSWER_S = 0.25  # published are 2 s, as the longest; nobody would wait for a dead board so long on a line of many
 FRAME_BYTES = 20
+VERIFY_POLLS = 200  # the modes are read back after so many questions: an acknowledgement may have been another's
 COUNTER_DIGITS = 6  # not published; a board with more counts on, one with fewer wraps and looks like a reset
 
 _PARAMETERS = frozenset(
@@ -75,6 +76,7 @@ class TpwDialect:
         self._dropped = False
         self._counts: dict[Kind, int] = {}
         self._turn = Counter.ENTRY  # which is read next
+        self._polls = 0  # since the modes were read back
         stands = dict.fromkeys((Standing.HELD, *_PASSINGS), 1)
         if arm:
             stands[Standing.ARM_DROPPED] = 1
@@ -87,14 +89,16 @@ class TpwDialect:
         )
 
     @property
-    def _ready(self) -> bool:
-        return self._mode is not None and self._passing is not None and len(self._counts) == 2
+    def _reads_back(self) -> bool:
+        """Whether the modes have to be learnt, at first or again."""
+        known = self._mode is not None and self._passing is not None and len(self._counts) == 2
+        return not known or self._polls >= VERIFY_POLLS
 
     def framer(self) -> Resync[Frame]:
         return tpw.framer(addressed=self._address is not None)
 
     def poll(self) -> bytes:
-        if not self._ready:
+        if self._reads_back:
             return tpw.connect(self._address)
         return tpw.read_counter(self._address, self._turn)
 
@@ -125,7 +129,8 @@ class TpwDialect:
 
     def asking(self, order: Order | None, now: float) -> None:
         self._asked = order
-        self._connecting = order is None and not self._ready
+        self._connecting = order is None and self._reads_back
+        self._polls = 0 if self._connecting else self._polls + 1
 
     def hear(self, frame: Frame, now: float) -> Heard | None:
         if frame.address != self._address:
@@ -161,6 +166,8 @@ class TpwDialect:
         return None
 
     def missed(self, now: float) -> None:
+        if self._asked is not None:  # carried out or not: nobody knows, so it is read back
+            self._mode = self._passing = None
         self._asked = None
 
     def tick(self, now: float) -> Reading | None:
