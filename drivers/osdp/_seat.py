@@ -38,6 +38,7 @@ AUTHENTICATION_RETRY_MAX_S = 80.0
 JITTER_LOW = 0.6
 NAK_KEY_NEEDED = 0x06
 NAK_SECURITY = frozenset({0x05, NAK_KEY_NEEDED})
+_HANDSHAKE = {0x76: CHALLENGE, 0x78: SERVER_CRYPTOGRAM}  # the answers that belong to one question alone
 OF_OURS = range(0x64, 0x6C)  # commands that we ask the library to send: status, output, light, buzzer, text
 
 
@@ -142,6 +143,8 @@ class Seat:
             return False
         if frame.sequence != self.asked.sequence and frame.code not in (NAK, BUSY):
             return False
+        if _HANDSHAKE.get(frame.code, self.asked.code) != self.asked.code:
+            return False  # a piece of the key exchange, and nobody is exchanging keys
         self.heard_s = self.now_s
         self.unanswered = 0
         self._said = frame

@@ -154,6 +154,20 @@ def test_only_the_answer_to_the_question_gets_in() -> None:
     assert answer(seat, osdp.NAK, sequence=0, data=b"\x04")  # a reader that lost count says so with any number
 
 
+def test_pieces_of_a_key_exchange_get_in_only_where_they_belong() -> None:
+    """The library calls such a reader rogue, aloud, and nothing silences it."""
+    seat = seated()
+    question(seat, osdp.POLL)
+    assert not answer(seat, CCRYPT)
+    assert not answer(seat, RMAC)
+    assert answer(seat, osdp.ACK)
+    question(seat, osdp.CHALLENGE, sequence=2)
+    assert not answer(seat, RMAC, sequence=2)
+    assert answer(seat, CCRYPT, sequence=2)
+    question(seat, osdp.SERVER_CRYPTOGRAM, sequence=3)
+    assert answer(seat, RMAC, sequence=3)
+
+
 def test_a_new_question_forgets_an_answer_that_was_not_fetched() -> None:
     seat = seated()
     question(seat, osdp.POLL)
