@@ -236,7 +236,7 @@ class PrinterDouble:
     """A simulated ESC/POS printer behind TCP or a pty, with faults on command. It is no real printer.
 
     It prints what comes, between status requests, which it answers at once; `jobs` has what was printed, cut by cut of
-    the connection.
+    the connection.  `sequence`: it knows `GS r`, and answers it while it can print.
     """
 
     def __init__(self) -> None:
@@ -244,6 +244,7 @@ class PrinterDouble:
         self.jobs: list[bytes] = []  # what was printed on each connection
         self.connections = 0
         self.answers = 10_000  # so many are given, then it is silent
+        self.sequence = True
         self.stray = b""  # said before each answer
         self.on_print: Callable[[], None] = lambda: None  # called when bytes of a job arrive
         self.hang_up_after: int | None = None  # bytes of jobs, on one connection
@@ -276,15 +277,21 @@ class PrinterDouble:
         self.connections += 1
         self.jobs.append(b"")
         buffer = b""
+        waiting = False  # `GS r` was asked, and cannot be answered before it can print
         while data := await receive():
             buffer += data
-            while (at := buffer.find(b"\x10\x04")) >= 0 and len(buffer) >= at + 3:
+            while len(buffer) >= (at := _question(buffer)) + 3:
                 await self._print(buffer[:at])
-                kind, buffer = escpos.StatusKind(buffer[at + 2]), buffer[at + 3 :]
-                if self.answers > 0:
+                question, buffer = buffer[at : at + 3], buffer[at + 3 :]
+                waiting = waiting or (question[:2] == b"\x1dr" and self.sequence)
+                if waiting and self.status.ready and self.answers > 0:
+                    waiting = False
                     self.answers -= 1
-                    await send(self.stray + escpos.encode_status(kind, self.status))
-            if at < 0 and not buffer.endswith(b"\x10"):
+                    await send(escpos.encode_sequence(self.status))
+                if question[:2] != b"\x1dr" and self.answers > 0:
+                    self.answers -= 1
+                    await send(self.stray + escpos.encode_status(escpos.StatusKind(question[2]), self.status))
+            if at == len(buffer) and not buffer.endswith((b"\x10", b"\x1d")):
                 await self._print(buffer)
                 buffer = b""
             if self.hang_up_after is not None and len(self.jobs[-1]) > self.hang_up_after:
@@ -295,3 +302,9 @@ class PrinterDouble:
             await trio.sleep(len(data) * self.byte_s)
             self.jobs[-1] += data
             self.on_print()
+
+
+def _question(data: bytes) -> int:
+    """Where the first status request begins; the length of the data when there is none."""
+    found = [at for at in (data.find(b"\x10\x04"), data.find(b"\x1dr\x01")) if at >= 0]
+    return min(found, default=len(data))

@@ -145,11 +145,14 @@ def feed(lines: int) -> bytes:
 
 def qr(code: str, paper: Paper = PAPER_80MM) -> bytes:
     """A QR code drawn by the printer. Raises PrinterError when the code is empty or too long for the paper."""
-    try:
-        data = code.encode("utf-8")
-    except UnicodeEncodeError as exc:
-        raise PrinterError("the code is not text") from exc
-    module_dots = qr_module_dots(len(data), paper)
+    return qr_symbol(code, qr_module_dots(len(_qr_data(code)), paper)) + LINE
+
+
+def qr_symbol(code: str, module_dots: int) -> bytes:
+    """A QR code drawn by the printer, with modules of this size, in the line or at the place. Raises PrinterError."""
+    data = _qr_data(code)
+    if not data or len(data) > QR_BYTES_AT_M[-1] or not 1 <= module_dots <= 16:
+        raise PrinterError(f"a code of {len(data)} bytes cannot be printed with modules of {module_dots} dots")
     return b"".join(
         (
             _qr_command(0x41, b"2\x00"),  # model 2
@@ -157,9 +160,24 @@ def qr(code: str, paper: Paper = PAPER_80MM) -> bytes:
             _qr_command(0x45, b"1"),  # error correction M
             _qr_command(0x50, b"0" + data),
             _qr_command(0x51, b"0"),
-            LINE,
         )
     )
+
+
+def qr_modules(code: str) -> int:
+    """Modules on a side of the largest symbol that the code can become, without its quiet zone. Raises PrinterError."""
+    length = len(_qr_data(code))
+    for version, capacity in enumerate(QR_BYTES_AT_M, start=1):
+        if 1 <= length <= capacity:
+            return 17 + 4 * version
+    raise PrinterError(f"a code of {length} bytes cannot be printed")
+
+
+def _qr_data(code: str) -> bytes:
+    try:
+        return code.encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise PrinterError("the code is not text") from exc
 
 
 def qr_module_dots(code_bytes: int, paper: Paper) -> int:
@@ -270,6 +288,27 @@ def decode_status(kind: StatusKind, answer: int) -> PrinterStatus:
     return PrinterStatus(paper_near_end=bool(answer & 0x0C), paper_end=bool(answer & 0x60))
 
 
+def sequence_request() -> bytes:
+    """`GS r 1`: ask for the paper, in the order of the job: it is answered when everything before it is printed.
+
+    Printers that do not know it say nothing, and may print an `r`.
+    """
+    return b"\x1dr\x01"
+
+
+def decode_sequence(answer: int) -> PrinterStatus:
+    """The byte that answers `sequence_request`. Raises PrinterError for a byte that does not."""
+    if answer & 0x90:  # bits 4 and 7 are clear, unlike in every answer to `status_request`
+        raise PrinterError(f"{answer:#04x} is not the answer to a request in sequence")
+    return PrinterStatus(paper_near_end=bool(answer & 0x03), paper_end=bool(answer & 0x0C))
+
+
+def encode_sequence(status: PrinterStatus) -> bytes:
+    """The printer's side: one byte."""
+    near = status.paper_near_end or status.paper_end
+    return bytes(((0x03 if near else 0) | (0x0C if status.paper_end else 0),))
+
+
 def encode_status(kind: StatusKind, status: PrinterStatus) -> bytes:
     """The printer's side: one byte."""
     answer = 0x12
@@ -300,11 +339,15 @@ class StatusAsked(msgspec.Struct, frozen=True):
     kind: StatusKind
 
 
+class SequenceAsked(msgspec.Struct, frozen=True):
+    """`GS r`: what stands before it has been printed."""
+
+
 class PaperCut(msgspec.Struct, frozen=True):
-    """A ticket is out."""
+    """A ticket is out: cut off, or fed to the next mark of its stock."""
 
 
-JobEvent = QrPrinted | StatusAsked | PaperCut
+JobEvent = QrPrinted | StatusAsked | SequenceAsked | PaperCut
 
 # How many bytes of parameters follow a command, for the commands that have a fixed number of them.
 _PARAMETERS = {
@@ -316,6 +359,13 @@ _PARAMETERS = {
     b"\x1d!": 1,
     b"\x1dB": 1,
     b"\x10\x04": 1,
+    b"\x1dr": 1,
+    b"\x1bL": 0,  # page mode, its area, its direction, places in it
+    b"\x1bW": 8,
+    b"\x1bT": 1,
+    b"\x1b$": 2,
+    b"\x1d$": 2,
+    b"\x1d\x0c": 0,  # to the next mark
 }
 
 
@@ -354,8 +404,10 @@ class JobParser:
         return events
 
     def _execute(self, command: bytes) -> JobEvent | None:
-        if command.startswith(b"\x1dV"):
+        if command.startswith((b"\x1dV", b"\x1d\x0c")):
             return PaperCut()
+        if command.startswith(b"\x1dr"):
+            return SequenceAsked()
         if command.startswith(b"\x10\x04"):
             try:
                 return StatusAsked(StatusKind(command[2]))
@@ -381,7 +433,7 @@ def _command_length(buffer: bytes, position: int) -> int | None:
     """Bytes of the command or the character at `position`; None while it is not complete. Raises PrinterError."""
     first = buffer[position]
     if first not in (0x10, 0x1B, 0x1C, 0x1D):
-        if first >= 0x20 or first in (0x0A, 0x0D):
+        if first >= 0x20 or first in (0x0A, 0x0C, 0x0D):
             return 1
         raise PrinterError(f"control character {first:#04x} is not known")
     if len(buffer) - position < 2:

@@ -7,6 +7,7 @@ it characters are drawn as boxes.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import qrcode
@@ -31,12 +32,18 @@ class PaperTooNarrow(Exception):
 
 
 class Ticket:
-    """The result: the picture, the lines of text and how often the paper was cut."""
+    """The result: the picture, the lines of text, how often the paper was cut, and where each character stands.
 
-    def __init__(self, image: Image.Image, lines: list[str], cuts: int) -> None:
+    `cells`: character, x and y of its upper left corner, enlargement across and down, bold.
+    """
+
+    def __init__(
+        self, image: Image.Image, lines: list[str], cuts: int, cells: list[tuple[str, int, int, int, int, bool]]
+    ) -> None:
         self.image = image
         self.lines = lines
         self.cuts = cuts
+        self.cells = cells
 
 
 def render(job: bytes, dots: int) -> Ticket:
@@ -49,7 +56,9 @@ def render(job: bytes, dots: int) -> Ticket:
         raise UnknownCommand("text was left in the line buffer: it never comes out of a printer")
     if head.chinese:
         raise UnknownCommand("the printer was left in Chinese mode")
-    return Ticket(head.image.crop((0, 0, dots, head.y + MARGIN_HEIGHT)), head.lines, head.cuts)
+    if head.page is not None:
+        raise UnknownCommand("the printer was left in page mode: nothing comes out")
+    return Ticket(head.image.crop((0, 0, dots, head.y + MARGIN_HEIGHT)), head.lines, head.cuts, head.put_cells)
 
 
 class _Head:
@@ -60,6 +69,7 @@ class _Head:
         self.y = MARGIN_HEIGHT
         self.lines: list[str] = []
         self.cuts = 0
+        self.put_cells: list[tuple[str, int, int, int, int, bool]] = []
         self.reset()
 
     def reset(self) -> None:
@@ -71,9 +81,13 @@ class _Head:
         self.module = 3
         self.correction = 48
         self.stored = b""
+        self.page: Image.Image | None = None
+        self.place = self.next_place = (0, 0)
 
     def step(self, job: bytes, at: int) -> int:
         byte = job[at]
+        if self.page is not None:
+            return self.page_step(job, at)
         if byte == 0x0A:
             self.new_line()
             return at + 1
@@ -108,6 +122,18 @@ class _Head:
                 self.new_line()
             self.y += LINE_HEIGHT * argument
             return at + 3
+        if command == b"\x1bL":
+            if self.cells:
+                raise UnknownCommand("page mode begins at the beginning of a line only")
+            self.page = Image.new("L", (self.dots, 0), 255)
+            return at + 2
+        if command == b"\x1d\x0c":
+            if self.cells:
+                raise UnknownCommand("to the mark in the middle of a line")
+            self.cuts += 1
+            return at + 2
+        if command == b"\x1dr" and argument == 1:
+            return at + 3  # GS r 1, answered on the line
         if job[at : at + 4] == b"\x1dV\x42\x00":
             if self.cells:
                 raise UnknownCommand("a cut in the middle of a line")
@@ -118,6 +144,69 @@ class _Head:
             self.qr(job[at + 5 : at + 5 + length], length)
             return at + 5 + length
         raise UnknownCommand(f"at {at}: {job[at : at + 8].hex(' ')}")
+
+    def page_step(self, job: bytes, at: int) -> int:
+        """Page mode: things have places, whose lower edge counts, and come out all at once."""
+        assert self.page is not None
+        byte, command, argument = job[at], job[at : at + 2], job[at + 2] if at + 2 < len(job) else None
+        if 0x20 <= byte < 0x7F:
+            self.page_put(chr(byte))
+            return at + 1
+        if byte >= 0x81 and self.chinese:
+            self.page_put(job[at : at + 2].decode("gb18030"))
+            return at + 2
+        if byte == 0x0C:
+            self.image.paste(self.page, (0, self.y))
+            self.y += self.page.height
+            self.page = None
+            return at + 1
+        if command == b"\x1bW" and len(job) >= at + 10:
+            x, y, width, height = (int.from_bytes(job[at + 2 + 2 * n : at + 4 + 2 * n], "little") for n in range(4))
+            if (x, y) != (0, 0) or width > self.dots or self.page.height:
+                raise PaperTooNarrow(f"an area of {width} by {height} at {x}, {y}")
+            self.page = Image.new("L", (width, height), 255)
+            return at + 10
+        if command == b"\x1bT" and argument == 0:
+            return at + 3
+        if command in (b"\x1b$", b"\x1d$"):
+            value = int.from_bytes(job[at + 2 : at + 4], "little")
+            self.place = (value, self.place[1]) if command == b"\x1b$" else (self.place[0], value)
+            return at + 4
+        if command in (b"\x1c&", b"\x1c."):
+            self.chinese = command == b"\x1c&"
+            return at + 2
+        if command == b"\x1bE" and argument in (0, 1):
+            self.bold = argument == 1
+            return at + 3
+        if command == b"\x1d!" and argument is not None and argument & 0x88 == 0:
+            self.across, self.down = (argument >> 4) + 1, (argument & 7) + 1
+            return at + 3
+        if job[at : at + 3] == b"\x1d(k":
+            length = job[at + 3] + 256 * job[at + 4]
+            self.qr(job[at + 5 : at + 5 + length], length)
+            return at + 5 + length
+        raise UnknownCommand(f"in page mode at {at}: {job[at : at + 8].hex(' ')}")
+
+    def page_put(self, character: str) -> None:
+        columns = 1 if character <= "~" else 2
+        glyph = _glyph(character, columns, self.bold)
+        glyph = glyph.resize((CELL_WIDTH * columns * self.across, CELL_HEIGHT * self.down))
+        self.page_paste(glyph)
+        top = self.y + self.place[1] - glyph.height  # where the page will come to be
+        self.put_cells.append((character, self.place[0], top, self.across, self.down, self.bold))
+        if not self.lines or self.lines[-1][:1] != "@" or self.next_place != self.place:
+            self.lines.append(f"@{self.place[0]},{self.place[1]} ")
+        self.lines[-1] += character
+        self.place = self.next_place = (self.place[0] + glyph.width, self.place[1])
+
+    def page_paste(self, picture: Image.Image) -> None:
+        assert self.page is not None
+        x, y = self.place[0], self.place[1] - picture.height
+        if x < 0 or y < 0 or x + picture.width > self.page.width or self.place[1] > self.page.height:
+            raise PaperTooNarrow(f"{picture.width} by {picture.height} dots above {self.place} are not on the form")
+        if self.page.crop((x, y, x + picture.width, y + picture.height)).getextrema()[0] < 255:
+            raise UnknownCommand(f"something is printed over something else at {self.place}")
+        self.page.paste(picture, (x, y))
 
     def qr(self, body: bytes, length: int) -> None:
         if len(body) != length or body[0] != 49:
@@ -132,11 +221,11 @@ class _Head:
         elif function == 80 and parameters[:1] == b"0":
             self.stored = parameters[1:]
         elif function == 81 and parameters == b"0":
-            # as a printer that only knows byte mode: the largest symbol that this text can become
-            code = qrcode.QRCode(box_size=self.module, border=4, error_correction=CORRECTION[self.correction])
-            code.add_data(qrcode.util.QRData(self.stored, mode=qrcode.util.MODE_8BIT_BYTE))
-            code.make(fit=True)
-            picture = code.make_image().get_image().convert("L")
+            border = 4 if self.page is None else 0
+            picture = _symbol(self.stored, self.module, border, CORRECTION[self.correction])
+            if self.page is not None:
+                self.page_paste(picture)
+                return
             if picture.width > self.dots:
                 raise PaperTooNarrow(f"{picture.width} dots on {self.dots}")
             self.image.paste(picture, (self.left(picture.width), self.y))
@@ -170,15 +259,31 @@ class _Head:
             columns = 1 if character <= "~" else 2
             glyph = _glyph(character, columns, bold).resize((CELL_WIDTH * columns * across, CELL_HEIGHT * down))
             self.image.paste(glyph, (x, self.y + CELL_HEIGHT * (height - down)))
+            self.put_cells.append((character, x, self.y + CELL_HEIGHT * (height - down), across, down, bold))
             x += glyph.width
         self.lines.append("".join(character for character, *_ in row))
         self.y += CELL_HEIGHT * height + LINE_HEIGHT - CELL_HEIGHT
 
 
+@cache
+def _symbol(data: bytes, module: int, border: int, correction: int) -> Image.Image:
+    # as a printer that only knows byte mode: the largest symbol that this text can become
+    code = qrcode.QRCode(box_size=module, border=border, error_correction=correction)
+    code.add_data(qrcode.util.QRData(data, mode=qrcode.util.MODE_8BIT_BYTE))
+    code.make(fit=True)
+    return code.make_image().get_image().convert("L")
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont | None:
+    return ImageFont.truetype(str(FONT), CELL_HEIGHT - 4) if FONT.exists() else None
+
+
+@cache
 def _glyph(character: str, columns: int, bold: bool) -> Image.Image:
     """One character in its cell; the font's widest letters are squeezed, as a printer's own font is."""
     cell = (CELL_WIDTH * columns, CELL_HEIGHT)
-    font = ImageFont.truetype(str(FONT), CELL_HEIGHT - 4) if FONT.exists() else None
+    font = _font()
     advance = int(font.getlength(character) + 1) if font else 0
     glyph = Image.new("L", (max(cell[0], advance), CELL_HEIGHT), 255)
     draw = ImageDraw.Draw(glyph)
