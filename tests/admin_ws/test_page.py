@@ -6,10 +6,7 @@ security policy are not ours. Needs Debian's `chromium` and the built page (`mak
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,53 +16,17 @@ import pytest
 import trio
 
 from admin_ws.channel import Route
-from admin_ws.pages import STATIC_FOLDER
-from admin_ws.screenshots import CHROMIUM, browser_page, log_in
+from admin_ws.screenshots import log_in
 from admin_ws.testing import StubSite
 from core import Address, Child, Restart, Stop, Supervisor, inspect_tree
 from core.testing import running
+from paifang.browser import in_browser, on_site
 from protocols import console as c
 
 pytestmark = pytest.mark.browser
 
 HOLD_MS = 1_000  # longer than the page asks for
 PASSWORDS = {"anna": "correct horse", "boris": "battery staple", "chen": "till one", "max": "everything"}
-
-
-@contextmanager
-def plain_event_loop() -> Iterator[None]:
-    """Let playwright make an asyncio loop of its own: where another test imported trio-asyncio, it would get Trio's."""
-    before = asyncio.new_event_loop
-    asyncio.new_event_loop = asyncio.SelectorEventLoop
-    try:
-        yield
-    finally:
-        asyncio.new_event_loop = before
-
-
-async def in_browser(script: Callable[[Any], None], *, language: str = "en", strict: bool = True) -> None:
-    """Run a script with a page in a thread of its own; the site's actors run on meanwhile.
-
-    With `strict`, an error on the page (a broken script, a policy violated) fails the test.
-    """
-
-    def run() -> None:
-        assert Path(CHROMIUM).exists(), f"{CHROMIUM} is missing: apt-get install chromium"
-        assert (STATIC_FOLDER / "index.html").exists(), "the page is not built: make console"
-        complaints: list[str] = []
-        with plain_event_loop(), browser_page(language=language) as page:
-            page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-            page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-            script(page)
-        if strict:
-            assert complaints == []
-
-    await trio.to_thread.run_sync(run)
-
-
-def on_site(call: Callable[..., Any], *arguments: Any) -> Any:
-    """From the browser's thread: call something of the site in Trio's thread."""
-    return trio.from_thread.run_sync(call, *arguments)
 
 
 def enter(page: Any, site: StubSite, user: str = "anna") -> None:

@@ -9,6 +9,7 @@ import { Flow } from "./flow";
 import { language, t } from "./i18n";
 import { LanePanel, Lanes, selectedLane } from "./lanes";
 import { Login } from "./login";
+import { Office } from "./office";
 import { connection } from "./rpc";
 import { Sales } from "./sales";
 import { ageMs, may, released, session, sessionOver, siteName, stale, subscribed, view, type View } from "./store";
@@ -31,6 +32,7 @@ export function App(): JSX.Element {
   const sells = may("sales.sell");
   const inspects = may("site.inspect");
   const choices: View[] = [...(seesSite ? (["overview"] as const) : []), ...(sells ? (["sales"] as const) : [])];
+  if (may("office.find")) choices.push("office");
   if (inspects) choices.push("system");
   const shown: View = choices.includes(view.value) ? view.value : seesSite ? "overview" : "sales";
   return (
@@ -44,6 +46,8 @@ export function App(): JSX.Element {
             <Login again />
           ) : shown === "sales" ? (
             <Sales />
+          ) : shown === "office" ? (
+            <Office />
           ) : shown === "system" ? (
             <System />
           ) : (

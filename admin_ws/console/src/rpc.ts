@@ -4,22 +4,35 @@ import { signal } from "@preact/signals";
 import type { Actor } from "./system";
 import type { Done, Delta, Login, Resume, Session, Snapshot } from "./types";
 import type {
+  AskRefundParams,
   CalibrateZoneParams,
-  Explanation,
+  CardView,
+  CollectPlacesParams,
+  CollectedView,
   ExplainScanParams,
+  Explanation,
+  FindOrderParams,
   GetPrintJobsParams,
+  HoldPlacesParams,
   ListProductsParams,
   ManualOpenParams,
+  NewCardParams,
+  OrderView,
   PauseBatchParams,
+  PayRefundParams,
   PrintJobs,
   Products,
   RearmLaneParams,
+  RefundView,
   RestoreRequestParams,
+  ReversedView,
   SellParams,
   SetModeParams,
+  SettleRefundParams,
   Sold,
   StopZoneForParams,
   TriggerParams,
+  UndoAdmissionParams,
 } from "./types";
 
 const SUBPROTOCOL = "paifang.json";
@@ -44,6 +57,14 @@ export interface Methods {
   "sales.products": [ListProductsParams, Products];
   "sales.sell": [SellParams, Sold];
   "sales.print_jobs": [GetPrintJobsParams, PrintJobs];
+  "office.find": [FindOrderParams, OrderView];
+  "office.hold": [HoldPlacesParams, Done];
+  "office.refund": [AskRefundParams, RefundView];
+  "office.decide_refund": [SettleRefundParams, RefundView];
+  "office.pay_refund": [PayRefundParams, RefundView];
+  "office.collect": [CollectPlacesParams, CollectedView];
+  "office.reverse": [UndoAdmissionParams, ReversedView];
+  "office.replace_card": [NewCardParams, CardView];
   "site.inspect": [Record<string, never>, Actor];
   "site.explain": [ExplainScanParams, Explanation];
 }

@@ -14,7 +14,7 @@ const FLOW_MINUTES = 24 * 60;
 const TICK_MS = 250;
 const TOKEN_KEY = "paifang.token";
 
-export type View = "overview" | "sales" | "system";
+export type View = "overview" | "sales" | "office" | "system";
 export const view = signal<View>("overview");
 
 export interface FeedLine extends FeedEvent {
