@@ -160,6 +160,15 @@ class GateSlot(Slot[Gate]):
         self.driver.resume(epoch, entries, exits)
 
 
+class CounterSlot(Slot[Driver]):
+    """A people counter's driver, which has `resume` beside what every driver has."""
+
+    def resume(self, epoch: str, entries: int, exits: int) -> None:
+        """See `Gate.resume`."""
+        if (resume := getattr(self.driver, "resume", None)) is not None:
+            resume(epoch, entries, exits)
+
+
 class PrinterSlot:
     """A `drivers.base.Printer`. A job that is under way when the driver is changed ends with the old one."""
 

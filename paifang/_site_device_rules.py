@@ -135,7 +135,9 @@ def _board(key: str, board: Board, max_group: int, controllers: list[str]) -> It
     except ValueError:
         names = [name for name, each in MODELS.items() if each.language == board.language]
         wrong = f"{shown(board.model)} is no model of {board.language}"
-        yield Problem(f"{key}.model", wrong, quoted(names), suggestion=nearest(board.model, names))
+        known = {name.lower(): name for name in names}
+        meant = known.get(nearest(board.model, known), "")
+        yield Problem(f"{key}.model", wrong, quoted(names), suggestion=meant)
         return
     try:
         check_people(model, max_group if max_group <= GROUP_MAX else 1)
@@ -186,8 +188,11 @@ def _reader(key: str, reader: Reader, controllers: list[str]) -> Iterator[Proble
 
 
 def _controller(key: str, controller: Controller) -> Iterator[Problem]:
-    if not is_host(controller.host):
-        yield Problem(f"{key}.host", f"{shown(controller.host)} is not an address", "an IP address or a host name")
+    for field, host in (("host", controller.host), ("listen_host", controller.listen_host or "0.0.0.0")):  # noqa: S104 - the board has to reach us
+        try:
+            ipaddress.IPv4Address(host)
+        except ValueError:
+            yield Problem(f"{key}.{field}", f"{shown(host)} is not an address", "an IPv4 address")
     if controller.port == 0:
         yield Problem(f"{key}.port", "port 0 cannot be dialled", "1 to 65535, usually 60000")
     if controller.serial > 0xFFFF_FFFF:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import structlog
 
+from actors.counted import CountedLane, CountingActor
 from actors.counter import Counter
 from actors.fire import FireActor, FirePolicy
 from actors.gate import GateActor
@@ -16,8 +17,8 @@ from actors.printer import PrinterActor
 from actors.reader import ReaderActor
 from core import Address, Child
 from drivers.base import Driver, DriverStatistics, Gate, Printer
-from drivers.slot import GateSlot, PrinterSlot, Slot
-from paifang._device_specs import FIRE, GATE, PRINTER, READER, DeviceSpec, device_specs
+from drivers.slot import CounterSlot, GateSlot, PrinterSlot, Slot
+from paifang._device_specs import COUNTER, FIRE, GATE, PRINTER, READER, DeviceSpec, device_specs
 from paifang._wires import Wires, patterns
 from paifang.setups import lane_config
 from paifang.site import SiteFile
@@ -72,7 +73,7 @@ class Devices:
         self._statistics = statistics
         self._addresses: dict[str, Address] = {}
         for spec in self.specs.values():
-            if spec.kind in (GATE, PRINTER):  # others speak to them before they are started
+            if spec.kind in (GATE, PRINTER, COUNTER):  # others speak to them before they are started
                 self._new_address(spec)
 
     # --- the tree ---------------------------------------------------------------------------------------------
@@ -84,16 +85,18 @@ class Devices:
         for lane in self._site.lanes:
             address = self.lanes[lane.id]
             config = lane_config(lane)
-            if lane.board is not None:
+            actor: BoardLane | CountedLane | LinkLane
+            if lane.device is not None:
+                actor = LinkLane(config, parts, link)
+            else:
                 statements = self._address(f"counter/{lane.id}", COUNTER_MAILBOX_CAPACITY)
                 children.append(Child(statements, Counter(lane.id, config.device, self._ledger, address).run))
-                on_board = BoardLane(config, parts, self.gates[lane.id], statements)
-                self.refuses[lane.id] = on_board.refuses
-                children.append(Child(address, on_board.run))
-            else:
-                linked = LinkLane(config, parts, link)
-                self.refuses[lane.id] = linked.refuses
-                children.append(Child(address, linked.run))
+                if lane.board is not None:
+                    actor = BoardLane(config, parts, self.gates[lane.id], statements)
+                else:
+                    actor = CountedLane(config, parts, self._addresses[f"people/{lane.id}"], statements)
+            self.refuses[lane.id] = actor.refuses
+            children.append(Child(address, actor.run))
             children += [self.child(spec) for spec in self.specs.values() if spec.lane == lane.id]
         return children + [self.child(spec) for spec in self.specs.values() if spec.kind == PRINTER]
 
@@ -125,6 +128,9 @@ class Devices:
         elif spec.kind == READER:
             slot = Slot(spec.name, cast(Driver, driver))
             run = ReaderActor(spec.name, slot, self.lanes[spec.lane], spec.lane, self._hub).run
+        elif spec.kind == COUNTER:
+            slot = CounterSlot(spec.name, cast(Driver, driver))
+            run = CountingActor(spec.name, slot, self.lanes[spec.lane], spec.lane, self._hub).run
         elif spec.kind == PRINTER:
             slot = PrinterSlot(spec.name, cast(Printer, driver))
             run = PrinterActor(view_name(spec), slot, ledger=self._ledger, hub=self._hub).run
@@ -148,6 +154,7 @@ class Devices:
             GATE: GATE_MAILBOX_CAPACITY,
             PRINTER: PRINTER_MAILBOX_CAPACITY,
             FIRE: FIRE_MAILBOX_CAPACITY,
+            COUNTER: GATE_MAILBOX_CAPACITY,
         }
         address = self._address(spec.name, capacities.get(spec.kind, READER_MAILBOX_CAPACITY))
         self._addresses[spec.name] = address

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import msgspec
 import trio
@@ -37,8 +37,11 @@ from protocols.ticketcode import site_hash
 
 if TYPE_CHECKING:
     from drivers.modbus import Contact, ModbusBus
+    from drivers.uhppote import UhppoteController
 
 MODBUS_PORT = 502
+MQTT_PORT = 1883
+DOOR_OPEN_S = 3  # a strike is open for one person
 KEY_RETRY_S = 5.0  # how often a missing key file is looked for again
 ESCAPES = {
     "exit": (Direction.EXIT,),
@@ -76,7 +79,8 @@ class Wires:
         if board.language == "modbus":
             return self._relay(board)
         if board.language == "uhppote":
-            raise ValueError('a board of language "uhppote" is not supported')
+            door = self._controller(controller).door(board.door or 1, open_s=round(board.open_s) or DOOR_OPEN_S)
+            return cast(Gate, door)
         return self._buses.gate(
             board.language,
             model=board.model,
@@ -107,6 +111,8 @@ class Wires:
                 from drivers.wedge import WedgeReader
 
                 return WedgeReader(reader.path, card=reader.card)
+            case "uhppote":
+                return self._controller(controller).reader(reader.door or 1, direction=Direction(reader.direction))
             case "pcsc":
                 return _or_broken(lambda: self._pcsc(reader))
             case "idcard":
@@ -127,14 +133,14 @@ class Wires:
 
     def counter(self, counter: CounterDevice, lane: str) -> Driver:
         """The driver of a people counter."""
-        raise ValueError(f'a counter of kind "{counter.kind}" is not supported')
+        return _or_broken(lambda: self._counter(counter, lane))
 
     def contacts(self, fire: Fire, controller: Controller | None = None) -> Driver:
         """The driver of supervised contacts."""
         from drivers.modbus import ContactInputs
 
         if fire.controller is not None:
-            raise ValueError("a controller's fire input is not supported")
+            return self._controller(controller).inputs(debounce_s=fire.contacts[0].debounce_s)
         contacts = [modbus_contact(contact) for contact in fire.contacts]
         return ContactInputs(self._modbus(fire), fire.address, contacts)
 
@@ -159,6 +165,60 @@ class Wires:
             return self._once(("modbus", host, port), lambda: ModbusBus.tcp(host, port))
         path = self.path(unit.path)
         return self._once(("modbus", path, unit.rate), lambda: ModbusBus.serial(path, unit.rate))
+
+    def _controller(self, controller: Controller | None) -> UhppoteController:
+        from drivers.uhppote import UhppoteController
+
+        if controller is None:
+            raise ValueError("a door without its controller")
+        return self._once(
+            controller,
+            lambda: UhppoteController(
+                controller.host,
+                controller.serial,
+                port=controller.port,
+                listen_host=controller.listen_host,
+                listen_port=controller.listen_port,
+            ),
+        )
+
+    def _counter(self, counter: CounterDevice, lane: str) -> Driver:
+        from drivers.counter import CounterRegisters, HttpPullCounter, HttpPushCounter, ModbusCounter, MqttCounter
+        from protocols.peoplecounter import CounterForm
+
+        if counter.kind == "modbus":
+            registers = CounterRegisters(
+                entries=counter.entries,
+                exits=counter.exits,
+                table=counter.register_table,
+                words=counter.register_words,  # type: ignore[arg-type]  # 1 or 2: the site file says so
+                low_word_first=counter.low_word_first,
+            )
+            return ModbusCounter(self._modbus(counter), counter.address, registers, poll_s=counter.poll_s)
+        form = CounterForm(**msgspec.structs.asdict(counter.form))
+        secret = read_text_secret(self._data / counter.secret) if counter.secret else ""
+        match counter.kind:
+            case "http-pull":
+                return HttpPullCounter(
+                    counter.url, user=counter.user, password=secret, poll_s=counter.poll_s, form=form,
+                    serial=counter.serial,
+                )  # fmt: skip
+            case "http-push":
+                return HttpPushCounter(
+                    counter.host, counter.port, token=secret, form=form, serial=counter.serial,
+                    silent_after_s=counter.silent_after_s,
+                )  # fmt: skip
+        return MqttCounter(
+            counter.host,
+            counter.port or MQTT_PORT,
+            topic=counter.topic,
+            client_id=f"paifang-{self._site}-{lane}",
+            user=counter.user,
+            password=secret,
+            form=form,
+            serial=counter.serial,
+            silent_after_s=counter.silent_after_s,
+        )
 
     def _relay(self, board: Board) -> Gate:
         from drivers.modbus import RelayGate, RelayWiring
@@ -205,14 +265,22 @@ def modbus_contact(contact: ContactTable) -> Contact:
     )
 
 
-def read_secret(path: Path) -> bytes:
-    """A secret, as hexadecimal digits in a file that only its owner may read. Raises DeviceError, with the cure."""
+def read_text_secret(path: Path) -> str:
+    """A password or token from a file that only its owner may read. Raises DeviceError, with the cure."""
     try:
         if path.stat().st_mode & 0o077:
             raise DeviceError(f"{path}: may be read by others; chmod 600 {path}")
-        return bytes.fromhex(path.read_text(encoding="ascii").strip())
+        return path.read_text(encoding="utf-8").strip()
     except OSError as exc:
         raise DeviceError(f"{path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise DeviceError(f"{path}: not text") from exc
+
+
+def read_secret(path: Path) -> bytes:
+    """A key as hexadecimal digits, from such a file. Raises DeviceError, with the cure."""
+    try:
+        return bytes.fromhex(read_text_secret(path))
     except ValueError as exc:
         raise DeviceError(f"{path}: not hexadecimal digits") from exc
 
@@ -238,6 +306,7 @@ class Broken:
         self._rng = rng or random.Random()
         self._meter = Meter()
         self._driver: Driver | None = None
+        self._resume: tuple[str, int, int] | None = None
 
     async def run(self, emit: Emit) -> NoReturn:
         while True:
@@ -249,10 +318,18 @@ class Broken:
                     emit(DeviceDown(reason=str(exc)))
                 await trio.sleep(KEY_RETRY_S * self._rng.uniform(0.6, 1.0))
             else:
+                if self._resume is not None:
+                    self.resume(*self._resume)
                 await self._driver.run(emit)
 
     def statistics(self) -> DriverStatistics:
         return self._meter.snapshot() if self._driver is None else self._driver.statistics()
+
+    def resume(self, epoch: str, entries: int, exits: int) -> None:
+        """Of a counter: told to the driver, also to one that comes later."""
+        self._resume = (epoch, entries, exits)
+        if (resume := getattr(self._driver, "resume", None)) is not None:
+            resume(epoch, entries, exits)
 
     def signal(self, feedback: Any) -> None:
         """Told to the driver, once there is one."""

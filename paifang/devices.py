@@ -88,7 +88,7 @@ def list_(site: Path, data: Path, as_json: bool) -> None:
         click.echo(f"  {each['path']}\n      {each['what']}, {today}, {each['product'] or '-'}: {owner}")
     click.echo(f"devices of {site}:")
     for row in rows:
-        click.echo(f"  {row['device']:20}{row['language']:10}{row['place']:44}{row['state']}".rstrip())
+        click.echo(f"  {row['device']:20}{row['language']:10}{row['place']:44} {row['state']}".rstrip())
 
 
 def _state(path: Path) -> str:
@@ -147,7 +147,7 @@ def probe(
     else:
         for each in findings:
             words = each.detail or ", ".join(part for part in (each.firmware, each.said) if part)
-            click.echo(f"{each.device:20}{each.state:16}{each.place:40}{words}".rstrip())
+            click.echo(f"{each.device:20}{each.state:16}{each.place:40} {words}".rstrip())
     sys.exit(0 if all(each.available for each in findings) else EXIT_WRONG)
 
 

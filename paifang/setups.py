@@ -89,11 +89,21 @@ def lane_config(lane: Lane) -> LaneConfig:
         kind=lane.kind,
         from_zone=lane.from_zone,
         to_zone=lane.to_zone,
-        mode=LaneMode(lane.mode),
+        mode=LaneMode.FREE_COUNTED if lane.counter is not None else LaneMode(lane.mode),
         max_group=lane.max_group,
         grant_ttl_s=lane.grant_ttl_s,
-        device=lane.device or f"gate/{lane.id}",
+        device=lane.device or f"{'gate' if lane.counter is None else 'people'}/{lane.id}",
+        class_=lane.class_,
     )
+
+
+def plain_gates(site: SiteFile) -> dict[str, list[str]]:
+    """The names of the lanes that anybody may enter each zone by, to send visitors to."""
+    gates: dict[str, list[str]] = {}
+    for lane in site.lanes:
+        if not lane.class_ and lane.mode in ("normal_entry", "bidirectional"):
+            gates.setdefault(lane.to_zone, []).append(lane.name)
+    return gates
 
 
 def ticket_signer(site: SiteFile, keys: KeyRing) -> Callable[[BookedTicket], str]:
