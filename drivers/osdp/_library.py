@@ -9,6 +9,7 @@ of the same name overwrites it.  What had to be found out about libosdp 3.2.9, a
 * A failed `write` fails the reader at once: so a channel decides who may be asked.
 * It looks for 200 ms, then repeats after 800 ms, eight times.  A damaged answer, one to somebody else, and a NAK of
   any command all count as failures; so does an answer to the question before.
+* It measures time with the clock on the wall: set back by an hour, it asks nothing for an hour.
 * The dictionary of an event is never freed, nor is a channel: the one is emptied, the other kept small.
 * The status masks have room for 32 readers and do not look.
 """

@@ -31,6 +31,7 @@ from protocols.osdp import (
 UNANSWERED_MAX = 2  # questions in a row, the second after a second, before a reader counts as gone
 PROBE_S = 0.25  # a reader answers within 200 ms or not at all
 PROBE_GAP_S = 0.3  # between two silent readers: the others have the bus
+STUCK_S = 5.0  # the library's longest pause of its own is 0.8 s, and a bus full of silent readers takes its time
 RETRY_MIN_S = 0.25
 RETRY_MAX_S = 3.0  # so that a reader is back within five seconds of answering, while a dead one costs a tenth
 AUTHENTICATION_RETRY_MIN_S = 5.0  # a wrong key does not become right by asking again
@@ -101,6 +102,7 @@ class Seat:
         self.unanswered = 0
         self.unanswered_since_s = 0.0
         self.probed_s = 0.0
+        self.progress_s = 0.0  # when the library last did anything with it
         self.heard_s: float | None = None
         self.tried = False  # at least once since it was made
         self.confirmed = False  # online, and a question since then was answered with something else than no
@@ -115,6 +117,7 @@ class Seat:
 
     def ask(self, data: bytes) -> int:
         """A question of the library; its length, or -1 when this reader must not be asked now."""
+        self.progress_s = self.now_s
         try:
             frame = decode(data[1:] if data[:1] == bytes((MARK,)) else data)
         except WireError:
@@ -167,6 +170,11 @@ class Seat:
         return self.unanswered > 0 and self.now_s - self.unanswered_since_s > SILENT_AFTER_S
 
     @property
+    def stuck(self) -> bool:
+        """The library should be doing something with it, and is not."""
+        return self.phase is not Phase.OUT and self.now_s - self.progress_s > STUCK_S
+
+    @property
     def on_trial(self) -> bool:
         """Has the bus for its first answer."""
         return self.phase is Phase.PROBED and self.now_s - self.probed_s < PROBE_S
@@ -174,11 +182,12 @@ class Seat:
     def kick(self) -> None:
         """Its turn has come; the library must first forget its own pause."""
         self.phase = Phase.KICKED
+        self.progress_s = self.now_s
 
     def probe(self) -> None:
         """From here on it may be asked once."""
         self.phase, self.tried = Phase.PROBED, True
-        self.probed_s = self.now_s
+        self.probed_s = self.progress_s = self.now_s
         self.asked, self._said, self.question, self.answer, self.unanswered = None, None, b"", b"", 0
 
     def give_up(self) -> None:

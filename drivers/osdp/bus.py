@@ -9,6 +9,7 @@ one question (200 ms); one whose key is wrong is tried more and more rarely, up 
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -47,6 +48,7 @@ TURNS = 4  # of the library at once: an answer taken, the next question chosen, 
 WRITE_DEADLINE_S = 0.5  # a line that takes no bytes for this long is treated as gone
 HALF_FRAME_S = 0.3  # a frame that stops for this long was cut off
 STEADY_S = 5.0
+CLOCK_JUMP_S = 0.2  # a clock that is corrected gently moves by half a thousandth
 SIGNAL_PATIENCE_S = 1.0  # a feedback that could not be sent within this is dropped: a late light misleads
 FLOOD_BYTES = 4096  # read at once; after a full read there is a pause
 FLOOD_PAUSE_S = 0.02
@@ -239,6 +241,7 @@ class OsdpBus:
         self._framer = osdp.OsdpFramer()
         self._bytes_at = 0.0
         self._next_probe_s = 0.0
+        self._clock_lead_s = 0.0  # of the clock on the wall, before the steady one
 
     def reader(
         self,
@@ -306,11 +309,11 @@ class OsdpBus:
             data = b""
             with trio.move_on_after(TICK_S):
                 data = await line.receive_some(FLOOD_BYTES)
-            if self._panel is None:
-                self._build()
             now_s = trio.current_time()
             for reader in self._running:
                 reader.seat.now_s = now_s
+            if self._panel is None or self._clock_was_set() or any(reader.seat.stuck for reader in self._running):
+                self._build()
             if data:
                 self._hear(data, now_s)
             self._step(now_s)
@@ -319,6 +322,12 @@ class OsdpBus:
             self._tell()
             if len(data) >= FLOOD_BYTES:
                 await trio.sleep(FLOOD_PAUSE_S)
+
+    def _clock_was_set(self) -> bool:
+        """The clock on the wall jumped. The library's pauses are measured with it, and may now last for hours."""
+        lead_s = time.time() - time.monotonic()
+        before_s, self._clock_lead_s = self._clock_lead_s, lead_s
+        return abs(lead_s - before_s) > CLOCK_JUMP_S
 
     def _build(self) -> None:
         """A new panel for the readers that run now. The library cannot add or remove one."""
