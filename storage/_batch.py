@@ -150,9 +150,7 @@ async def one_by_one(connection: Connection, site: Site, attempt: Attempt) -> No
                 await _book_alone(connection, site, attempt, case)
         await connection.execute("release one")
         attempt.answers += answers
-    await send_commit(connection, attempt)
-    assert attempt.committed is not None
-    await connection.results(attempt.committed)
+    await connection.results(await send_commit(connection, attempt))
 
 
 async def _book_alone(connection: Connection, site: Site, attempt: Attempt, op: Base) -> list[Any]:
@@ -169,12 +167,13 @@ async def _book_alone(connection: Connection, site: Site, attempt: Attempt, op: 
     return await book(connection, site, attempt, open_books(site, [op], found, attempt.audit), [op])
 
 
-async def send_commit(connection: Connection, attempt: Attempt) -> None:
+async def send_commit(connection: Connection, attempt: Attempt) -> Piece:
     """Queue COMMIT, which ends the piece of everything that the batch writes."""
     commit = await connection.prepare(COMMIT)
     attempt.committing = True  # from here on it may be on its way
     connection.send(commit)
     attempt.committed = connection.mark()
+    return attempt.committed
 
 
 def is_poison(exc: Exception) -> bool:
@@ -224,7 +223,7 @@ async def book(
             at = books.now if op.at is None else op.at
             seen = Books(Rows(site.site, {}), records, site.decide, at, site.new_id, site.next_seq, site.shop)
             answers[place] = await explain(connection, site.site, op, seen)
-        elif type(op) in QUESTION_TYPES:
+        if isinstance(op, QUESTIONS):
             day_start = business_day_start(books.now, site.timezone, site.day_start)
             answers[place] = await answer(connection, site.site, op, day_start, site.shop.versions)
     return answers

@@ -7,10 +7,9 @@ A code opens only when it was sold; a sale is what makes its ticket (`storage._s
 
 from __future__ import annotations
 
-import asyncpg
-
 from storage._office import Office, Outcome
 from storage._office_ops import BatchBooked, CreateCodes, ExportCodes, MoveCodes
+from storage._pq import Record
 from storage._rows import check_text
 from storage.interfaces import LedgerRefused
 
@@ -93,7 +92,7 @@ async def batch_booked(office: Office, batch: int) -> BatchBooked:
     return booked_batch(rows[0])
 
 
-def booked_batch(row: asyncpg.Record) -> BatchBooked:
+def booked_batch(row: Record) -> BatchBooked:
     states: dict[str, int] = dict(row["states"] or ())
     return BatchBooked(
         batch=row["batch"],

@@ -1,7 +1,7 @@
-"""The flow of batches through one connection: while PostgreSQL writes one, the next is decided and a third is looked up.
+"""The flow of batches through one connection: while one is written, the next is decided and a third is looked up.
 
-A batch has four parts: the question for what it touches, the decision (plain Python), its writes, and COMMIT.  One after
-the other, each of the two processors waits for the other one half of the time.  So what goes to the server is
+A batch has four parts: the question for what it touches, the decision (plain Python), its writes, and COMMIT.  One
+after the other, PostgreSQL and we would wait for each other half of the time.  So what goes to the server is
 
     begin 1, question 1 | question 2 | writes 1, commit 1 | begin 2, question 3 | writes 2, commit 2 | ...
 
@@ -190,11 +190,12 @@ class Flow:
         bad = self.committing
         if bad is not None:
             assert bad.committed is not None
-            if bad.committed.error is None:  # on disk; it is the next one that is bad
+            failed = bad.committed.error
+            if failed is None:  # on disk; it is the next one that is bad
                 self._done(bad)
                 self.committing = bad = None
-            elif not is_poison(bad.committed.error):
-                raise bad.committed.error
+            elif not is_poison(failed):
+                raise failed
         if bad is None:
             bad = self.current
             if bad is None or bad.committed is not None or not is_poison(exc):

@@ -146,7 +146,7 @@ def _keys(ops: Sequence[Any]) -> list[list[Any]]:
     passages: list[tuple[str, str, str, int]] = []
     credentials: set[tuple[str, bytes]] = set()
     for op in ops:
-        kind = type(op)  # `isinstance` asks the class of the class, which is Python: a microsecond for each that is not it
+        kind = type(op)  # `isinstance` costs a microsecond for each class that it is not
         if kind is Passed:
             passages.append((op.device, op.boot, str(op.direction), op.seq))
             if op.grant is not None:

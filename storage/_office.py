@@ -31,6 +31,7 @@ from storage._office_ops import (
     Reversed,
 )
 from storage._places import Places, RightCount
+from storage._pq import Connection, Record
 from storage._records import Records
 from storage._rows import check_text
 from storage.interfaces import AuditEntry, Calibrate, LedgerRefused
@@ -48,7 +49,7 @@ _decode = msgspec.msgpack.Decoder(Answer).decode
 class Office:
     """What a command works with. `corrections` of zones' counts are booked when all commands are done."""
 
-    connection: asyncpg.Connection
+    connection: Connection
     site: str
     shop: Shop
     now: float
@@ -56,11 +57,11 @@ class Office:
     new_id: Callable[[], int]
     corrections: list[Calibrate] = field(default_factory=list)
 
-    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
-        found: list[asyncpg.Record] = await self.connection.fetch(load("office")[query], self.site, *arguments)
+    async def fetch(self, query: str, *arguments: Any) -> list[Record]:
+        found: list[Record] = await self.connection.fetch(load("office")[query], self.site, *arguments)
         return found
 
-    async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
+    async def fetchrow(self, query: str, *arguments: Any) -> Record | None:
         return await self.connection.fetchrow(load("office")[query], self.site, *arguments)
 
     async def execute(self, query: str, *arguments: Any) -> None:
@@ -206,7 +207,7 @@ async def tickets_of(office: Office, *numbers: int) -> list[Ticket]:
     return found
 
 
-def right_count(row: asyncpg.Record, uses: int) -> RightCount:
+def right_count(row: Record, uses: int) -> RightCount:
     return RightCount(
         entitlement=row["entitlement"],
         rule=row["rule"],

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import asyncpg
-
 from storage._office import Office, Outcome
 from storage._office_ops import CancelOrder, OfficeDone, OfficeOp, PaymentBooked, PaymentNotice
+from storage._pq import Connection
 from storage._refunds import give_payment_back
 from storage._rows import BIGINT_LIMIT, check_text
 from storage._stock import Stock, settle_held
@@ -132,7 +131,7 @@ async def expire(office: Office, op: ExpireOrder, command: str) -> Outcome:
     return Outcome(OfficeDone(detail="expired"), f"order {op.order} expired")
 
 
-async def overdue_orders(connection: asyncpg.Connection, site: str, now: float) -> list[ExpireOrder]:
+async def overdue_orders(connection: Connection, site: str, now: float) -> list[ExpireOrder]:
     """The commands that end what nobody has paid for in time."""
     rows = await connection.fetch(load("office")["overdue"], site, now, EXPIRIES_PER_SWEEP)
     return [

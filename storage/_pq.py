@@ -22,7 +22,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, ClassVar
 
 import asyncpg
@@ -35,6 +35,7 @@ from storage._wire import Decoder, Encoder, decoder, encoder
 from storage.connection import Dsn
 
 BINARY = 1
+COMMIT, DONE = b"commit", b"COMMIT"  # a COMMIT of what has failed succeeds, too, and says ROLLBACK
 OK = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY)
 FIELDS = {  # of an error, by the letters that asyncpg knows them by
     "S": pq.DiagnosticField.SEVERITY,
@@ -86,24 +87,21 @@ class Statement:
     def encode(self, arguments: Sequence[Any]) -> list[bytes | None]:
         if len(arguments) != len(self.encoders):
             raise asyncpg.DataError(f"the statement takes {len(self.encoders)} arguments, not {len(arguments)}")
-        place = 0
         values: list[bytes | None] = []
         try:
-            for place, (encode, value) in enumerate(zip(self.encoders, arguments, strict=True), 1):
+            for encode, value in zip(self.encoders, arguments, strict=True):
                 values.append(None if value is None else encode(value))
         except (struct.error, TypeError, ValueError, AttributeError, OverflowError) as exc:
-            raise asyncpg.DataError(f"invalid input for the argument ${place}: {exc}") from exc
+            raise asyncpg.DataError(f"invalid input for the argument ${len(values) + 1}: {exc}") from exc
         return values
 
     def rows(self, result: pq.abc.PGresult) -> list[Record]:
-        get, record = result.get_value, self.record
-        columns = list(enumerate(self.decoders))
+        get, record, decoders = result.get_value, self.record, self.decoders
         found = []
         for row in range(result.ntuples):
-            values = [get(row, column) for column, _ in columns]
-            found.append(
-                record([None if data is None else decode(data) for data, (_, decode) in zip(values, columns, strict=True)])
-            )
+            values = [get(row, column) for column in range(len(decoders))]
+            decoded = zip(decoders, values, strict=True)
+            found.append(record([None if data is None else decode(data) for decode, data in decoded]))
         return found
 
 
@@ -177,7 +175,7 @@ class Connection:
         return piece
 
     async def flush(self) -> None:
-        """Send all that is queued, without waiting for answers. These are few and short, the server never has to wait."""
+        """Send all that is queued, without waiting for answers: these are short, and the server has room for them."""
         while self._flushed():
             await self._wait(trio.lowlevel.wait_writable)
 
@@ -189,7 +187,10 @@ class Connection:
             rows: list[list[Record]] = []
             try:
                 results = await self._read(len(first.statements))
-                rows = [statement.rows(result) for statement, result in zip(first.statements, results, strict=True)]
+                pairs = list(zip(first.statements, results, strict=True))
+                rows = [statement.rows(result) for statement, result in pairs]
+                if any(statement.name == COMMIT and result.command_status != DONE for statement, result in pairs):
+                    first.error = asyncpg.InFailedSQLTransactionError("what was to be committed had failed")
             except asyncpg.PostgresError as exc:
                 first.error = exc
             first.rows, first.done = rows, True
@@ -207,10 +208,8 @@ class Connection:
 
     async def drain(self) -> None:
         """As `settle`, when it is known already that something has failed."""
-        try:
+        with suppress(asyncpg.PostgresError):
             await self.settle()
-        except asyncpg.PostgresError:
-            pass
 
     # -- one thing at a time ----------------------------------------------------------------------------------------
 
@@ -275,7 +274,7 @@ class Connection:
         """Cut the connection, whatever is under way."""
         if not self._closed:
             self._closed = True
-            with _ignored():
+            with suppress(OSError, psycopg.Error):
                 trio.lowlevel.notify_closing(self._raw.socket)
             self._raw.finish()
 
@@ -413,10 +412,3 @@ def _translated(raw: pq.abc.PGconn) -> Iterator[None]:
     except psycopg.Error as exc:
         raise ConnectionError(str(exc).strip() or _words(raw)) from exc
 
-
-@contextmanager
-def _ignored() -> Iterator[None]:
-    try:
-        yield
-    except (OSError, psycopg.Error):
-        pass

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncpg
-
 from storage._admit import facts_of, presented_by, refused_before
 from storage._books import Books
 from storage._facts import Versions
 from storage._gate import load_books
+from storage._pq import Connection
 from storage._sales import booked_ticket
 from storage.interfaces import (
     Explain,
@@ -29,7 +28,7 @@ QUESTIONS = (LaneLedger, PassTemplate, ListPrintJobs)
 
 
 async def answer(
-    connection: asyncpg.Connection, site: str, question: Question, day_start: float, versions: Versions
+    connection: Connection, site: str, question: Question, day_start: float, versions: Versions
 ) -> LaneBooks | Template | PrintJobRows:
     """Answer one question."""
     sql = load("questions")
@@ -93,7 +92,7 @@ async def answer(
     )
 
 
-async def explain(connection: asyncpg.Connection, site: str, question: Explain, books: Books) -> ScanBooks:
+async def explain(connection: Connection, site: str, question: Explain, books: Books) -> ScanBooks:
     """The facts that a scan would be decided on, seen at the question's time; nothing is locked or written."""
     op = GrantOp(
         lane=question.lane,

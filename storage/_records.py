@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
-import asyncpg
-
+from storage._pq import Connection
 from storage._rows import Rows, check_text
 from storage.interfaces import AuditEntry, IncidentNote, LedgerRefused, OpenCase
 from storage.queries import load
@@ -68,7 +67,7 @@ class Records:
         self.audit = AuditHead(seq, audit_hash(prev, seq, at_us, words))
         self.rows.add("insert_audit", seq, at_us, *words, prev, self.audit.hash)
 
-    async def write(self, connection: asyncpg.Connection) -> None:
+    async def write(self, connection: Connection) -> None:
         await self.rows.write(connection, *WRITES)
         if self._resolved:
             statement = await connection.prepare(load("records")["resolve_cases"])

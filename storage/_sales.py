@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-import asyncpg
-
 from protocols.clock import business_day
 from protocols.messages import Base
 from protocols.rights import STAFF_CLASSES, zones_of
 from storage._issue import Issuer, Offer, Shop, slot_times, validity
+from storage._pq import Connection, Record
 from storage._rows import BIGINT_LIMIT, Rows, check_text
 from storage._stock import SlotKey, Stock
 from storage.interfaces import (
@@ -65,7 +64,7 @@ class Sales:
         self._stock = Stock(site)
         self._stopped: set[str] = set()  # zones for which nothing is sold today
 
-    async def load(self, connection: asyncpg.Connection, ops: Sequence[Base]) -> None:
+    async def load(self, connection: Connection, ops: Sequence[Base]) -> None:
         sql = load("sales")
         sales = [op for op in ops if isinstance(op, SaleOp)]
         jobs = [op.job for op in ops if isinstance(op, PrintJobState)]
@@ -95,7 +94,7 @@ class Sales:
             for row in await connection.fetch(sql["print_jobs"], self._site, jobs):
                 self._jobs.add(row["job"])
 
-    async def _load_rest(self, connection: asyncpg.Connection, sales: list[SaleOp]) -> None:
+    async def _load_rest(self, connection: Connection, sales: list[SaleOp]) -> None:
         """What few orders need: slots, pre-printed codes, the orders that they supplement."""
         office = load("office")
         lines = [line for op in sales for line in op.lines]
@@ -113,7 +112,7 @@ class Sales:
             rows = await connection.fetch(load("sales")["known_orders"], self._site, supplemented)
             self._supplemented = {row["order_id"] for row in rows}
 
-    async def write(self, connection: asyncpg.Connection) -> None:
+    async def write(self, connection: Connection) -> None:
         await self.rows.write(connection, *WRITES)
         await self._stock.write(connection)
 
@@ -305,7 +304,7 @@ def _is_date(line: SaleLineOp) -> bool:
     return True
 
 
-def booked_ticket(row: asyncpg.Record) -> BookedTicket:
+def booked_ticket(row: Record) -> BookedTicket:
     """A ticket as the tables know it."""
     return BookedTicket(
         ticket=row["ticket"],

@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
-import asyncpg
-
 from protocols.rights import SlotTimes
+from storage._pq import Connection
 from storage.interfaces import LedgerRefused
 from storage.queries import load
 
@@ -41,7 +40,7 @@ class Stock:
         self._site = site
         self._slots: dict[SlotKey, Slot] = {}
 
-    async def load(self, connection: asyncpg.Connection, keys: Iterable[SlotKey]) -> None:
+    async def load(self, connection: Connection, keys: Iterable[SlotKey]) -> None:
         """Lock the slots that exist already."""
         wanted = sorted(set(keys))
         if wanted:
@@ -68,7 +67,7 @@ class Stock:
         slot.closes = times.closes
         return slot
 
-    async def write(self, connection: asyncpg.Connection) -> None:
+    async def write(self, connection: Connection) -> None:
         rows = [
             (*key, slot.closes, slot.total, slot.held, slot.sold)
             for key, slot in self._slots.items()
@@ -80,14 +79,14 @@ class Stock:
 
 
 async def release_sold(
-    connection: asyncpg.Connection, site: str, product: str, day: date, opens: str, people: int
+    connection: Connection, site: str, product: str, day: date, opens: str, people: int
 ) -> None:
     """Refunded places can be sold again."""
     await connection.execute(load("office")["release_sold"], site, product, day, opens, people)
 
 
 async def settle_held(
-    connection: asyncpg.Connection, site: str, order: int, *, sold: bool
+    connection: Connection, site: str, order: int, *, sold: bool
 ) -> None:
     """The held places of an order are sold, or free again."""
     await connection.execute(load("office")["settle_held"], site, order, sold)

@@ -28,8 +28,8 @@ from core import ActorError, Address, Envelope, Stop
 from protocols.messages import new_id
 from storage._batch import KNOWN, Attempt, Site
 from storage._flow import Flow
-from storage._pq import Connection
 from storage._issue import HashId, Shop
+from storage._pq import Connection
 from storage._session import (
     ANALYZE_AFTER,
     SESSION_FAILURES,
@@ -444,7 +444,7 @@ def _share(pending: deque[Envelope]) -> int:
     """How many of those who wait go into the next batch.
 
     All of them would be the fewest transactions.  But then everybody would be answered at once and ask again at once,
-    and PostgreSQL and we would work in turns; two halves work side by side.  What one lane says together stays together.
+    and PostgreSQL and we would work in turns; two halves work side by side.  What a lane says together stays together.
     """
     count = len(pending)
     if count > SPLIT_OVER:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import asyncpg
 
+from storage._pq import Connection
+
 LOCK_KEY = 0x5061_6966_616E_6701  # advisory lock: two servers that start at once migrate one after the other
 LOCK_LIMIT_S = 60.0
 
@@ -40,8 +42,8 @@ def migrations() -> list[Migration]:
     return found
 
 
-async def migrate(connection: asyncpg.Connection, known: list[Migration] | None = None) -> list[int]:
-    """Apply what is missing (an asyncio coroutine); returns the numbers that were applied.
+async def migrate(connection: asyncpg.Connection | Connection, known: list[Migration] | None = None) -> list[int]:
+    """Apply what is missing (a coroutine of the connection's own loop); returns the numbers that were applied.
 
     Raises:
         MigrationError: the database is newer than this version, or an applied migration has changed since.
