@@ -10,7 +10,8 @@
 --   people       what single people of a list have used
 --   preprinted   codes that were printed before they were sold
 --   zones        all
--- Rights are locked in the order of their ids, then zones, so that two writers never wait for each other.
+-- Zones are locked: whoever corrects counts by hand makes us wait. Rights are not: there is one writer, they are changed
+-- by differences, and a constraint keeps their sum; a lock would be another write for each.
 with named as materialized (
     select unnest($2::bigint[]) as grant_id
     union
@@ -58,25 +59,30 @@ with named as materialized (
                        where u.site = $1 and u.entitlement = e.entitlement) end::int as set_aside_used
       from meant join entitlements e on e.site = $1 and e.ticket = meant.ticket
      order by e.entitlement
-       for update of e
+), small as materialized (
+    select t.ticket, t.order_id, t.holder_hash
+      from tickets_meant meant join tickets t on t.site = $1 and t.ticket = meant.ticket
+     where meant.product = any ($15::text[])
 ), mains as materialized (
-    -- what was used today by the same order, or by the same person on a ticket of another one
+    -- What was used today by the same order, or by the same person on a ticket of another one. Each of the limits keeps
+    -- the planner from beginning at the other end, with all that was used today.
     select distinct small.ticket, main.product
-      from tickets_meant small
-      join tickets t on t.site = $1 and t.ticket = small.ticket
-      join lateral (
-            select m.ticket, m.product from tickets m where m.site = $1 and m.order_id = t.order_id
+      from small
+     cross join lateral (
+            select m.ticket, m.product from tickets m where m.site = $1 and m.order_id = small.order_id
             union
-            select m.ticket, m.product from tickets m where m.site = $1 and m.holder_hash = t.holder_hash
+            select m.ticket, m.product from tickets m where m.site = $1 and m.holder_hash = small.holder_hash
             union
             select m.ticket, m.product
               from credentials mine
               join credentials c on c.site = $1 and c.kind = 'id_number' and c.value_hash = mine.value_hash
               join tickets m on m.site = $1 and m.ticket = c.ticket
-             where mine.site = $1 and mine.ticket = t.ticket and mine.kind = 'id_number') main
-        on main.ticket <> small.ticket
-      join entitlements e on e.site = $1 and e.ticket = main.ticket and e.day = $16::date and e.used_day > 0
-     where small.product = any ($15::text[])
+             where mine.site = $1 and mine.ticket = small.ticket and mine.kind = 'id_number'
+            limit 10000) main
+     cross join lateral (
+            select from entitlements e
+             where e.site = $1 and e.ticket = main.ticket and e.day = $16::date and e.used_day > 0 limit 1) used
+     where main.ticket <> small.ticket
 ), people as materialized (
     select u.credential, u.entitlement, u.redeemed, u.held
       from (select credential from presented where personal union select credential from known) one
