@@ -1,6 +1,6 @@
 """Ticket printers over real sockets and ptys: done only when the printer says so, refused in words, never mixed.
 
-The printer is our own simulator (`drivers.testing.PrinterDouble`).
+The printers are our own simulators (`drivers.testing.PrinterDouble`, `sim.printer.SimPrinter`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ import pytest
 import trio
 
 from drivers.base import Availability, Printer
-from drivers.errors import DeviceRefused, DeviceUnavailable
-from drivers.printer import SerialPrinter, TcpPrinter
+from drivers.errors import DeviceRefused, DeviceUnavailable, JobBroken, JobUnconfirmed
+from drivers.printer import Confirm, FilePrinter, SerialPrinter, TcpPrinter
+from drivers.serial import open_line
 from drivers.testing import PrinterDouble, PtyLine, open_descriptors
-from protocols.escpos import PrinterStatus, TicketText, ticket
+from paifang.templates import load_template, render_slip
+from protocols.escpos import PrinterStatus, TicketText, qr_payloads, ticket
+from protocols.slip import Slip, SlipTicket
+from sim import truth
+from sim.printer import SimPrinter
 
 JOB = ticket(
     TicketText(
@@ -34,8 +39,11 @@ JOB = ticket(
 )
 
 
+Pair = tuple[TcpPrinter | SerialPrinter | FilePrinter, PrinterDouble]
+
+
 @asynccontextmanager
-async def connected(kind: str, tmp_path: Path) -> AsyncIterator[tuple[TcpPrinter | SerialPrinter, PrinterDouble]]:
+async def connected(kind: str, tmp_path: Path) -> AsyncIterator[Pair]:
     double = PrinterDouble()
     async with trio.open_nursery() as nursery:
         if kind == "tcp":
@@ -45,20 +53,16 @@ async def connected(kind: str, tmp_path: Path) -> AsyncIterator[tuple[TcpPrinter
         else:
             line = PtyLine(tmp_path / "printer")
             nursery.start_soon(double.serve_line, line)
-            yield SerialPrinter(line.path, 19200), double
+            # a pty stands for the printer's file as well: a character device that is read and written
+            yield SerialPrinter(line.path, 19200) if kind == "serial" else FilePrinter(line.path), double
             nursery.cancel_scope.cancel()
             line.hang_up()
 
 
-@pytest.fixture(params=["tcp", "serial"])
-async def pair(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> AsyncIterator[tuple[TcpPrinter | SerialPrinter, PrinterDouble]]:
+@pytest.fixture(params=["tcp", "serial", "file"])
+async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
     async with connected(request.param, tmp_path) as made:
         yield made
-
-
-Pair = tuple[TcpPrinter | SerialPrinter, PrinterDouble]
 
 
 async def test_a_job_arrives_whole_and_is_confirmed(pair: Pair) -> None:
@@ -87,8 +91,9 @@ async def test_a_printer_that_cannot_is_refused_in_words_and_gets_nothing(
 ) -> None:
     printer, double = pair
     double.status = status
-    with pytest.raises(DeviceRefused, match=f"{words}.*nothing was sent"):
+    with pytest.raises(DeviceRefused, match=f"{words}.*nothing was sent") as refused:
         await printer.print_job(JOB, 5.0)
+    assert not isinstance(refused.value, JobBroken)  # the same print id may be tried again
     assert b"".join(double.jobs) == b""
     assert printer.statistics().availability is Availability.AVAILABLE
     assert words in printer.statistics().last_error
@@ -108,7 +113,7 @@ async def test_paper_that_runs_out_in_the_job_is_a_failed_job(pair: Pair) -> Non
         double.status = PrinterStatus(online=False, paper_end=True)
 
     double.on_print = out
-    with pytest.raises(DeviceRefused, match="out of paper during the job"):
+    with pytest.raises(JobBroken, match="out of paper during the job"):
         await printer.print_job(JOB, 5.0)
 
 
@@ -143,7 +148,7 @@ async def test_one_that_never_answers_gets_nothing(pair: Pair) -> None:
 async def test_sent_and_not_confirmed_is_not_done(pair: Pair) -> None:
     printer, double = pair
     double.answers = 3  # it answers before the job, and is switched off in it
-    with pytest.raises(DeviceUnavailable, match="sent, and not confirmed"):
+    with pytest.raises(JobUnconfirmed, match="sent, and not confirmed"):
         await printer.print_job(JOB, 1.0)
     double.answers = 100
     await printer.print_job(JOB, 5.0)
@@ -274,3 +279,177 @@ async def test_serial_unplugged_in_the_job(tmp_path: Path) -> None:
         await printer.print_job(JOB, 5.0)
         nursery.cancel_scope.cancel()
     line.hang_up()
+
+
+# --- done when the printer says so, in its turn
+
+
+@asynccontextmanager
+async def simulated(tmp_path: Path, **options: object) -> AsyncIterator[tuple[TcpPrinter, SimPrinter]]:
+    """A printer with a memory and a head that needs time."""
+    with truth.Truth(tmp_path / "truth.jsonl") as writer:
+        sim = SimPrinter("window", "127.0.0.1", 0, tmp_path / "printed", writer, **options)  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(sim.run)
+            yield TcpPrinter("127.0.0.1", sim.port), sim
+            nursery.cancel_scope.cancel()
+
+
+def printed(tmp_path: Path) -> list[str]:
+    """The codes of all tickets that came out, in order."""
+    return [
+        code
+        for event in truth.read(tmp_path / "truth.jsonl")
+        if isinstance(event, truth.Print)
+        for code in event.codes
+    ]
+
+
+def paper(print_id: str, copy: int = 1) -> bytes:
+    days = {"valid_from": "2026-05-01", "valid_to": "2026-05-02"}
+    one = SlipTicket(product_zh="成人票", price_cents=12000, pax=1, code=f"PF1:{print_id}", **days)
+    slip = Slip(site_zh="牌坊谷", tickets=[one], order="1001", print_id=print_id, copy=copy)
+    return render_slip(load_template("plain-80"), slip)
+
+
+async def test_a_job_is_done_when_it_is_on_paper_not_when_it_is_in_the_printers_memory(tmp_path: Path) -> None:
+    async with simulated(tmp_path, bytes_per_s=1000.0) as (printer, sim):
+        for number in range(2):
+            await printer.print_job(paper(f"P{number}"), 30.0)
+            assert sim.jobs == number + 1
+    assert printed(tmp_path) == ["PF1:P0", "PF1:P1"]
+
+
+async def test_without_the_question_in_sequence_done_means_taken(tmp_path: Path) -> None:
+    """The weaker promise for printers that do not know it; and it is tried only once."""
+    async with simulated(tmp_path, bytes_per_s=1000.0, sequence=False) as (printer, sim):
+        await printer.print_job(paper("P1"), 30.0)
+        assert sim.jobs == 0
+        with trio.fail_after(20):
+            while sim.jobs < 1:
+                await trio.sleep(0.02)
+        await printer.print_job(paper("P2"), 30.0)
+        with trio.fail_after(20):
+            while sim.jobs < 2:
+                await trio.sleep(0.02)
+        (second,) = [path for path in (tmp_path / "printed").iterdir() if path.name.endswith("2.escpos")]
+        assert b"\x1dr" not in second.read_bytes()
+
+
+async def test_a_printer_that_must_answer_in_sequence_and_does_not_is_not_believed(tmp_path: Path) -> None:
+    async with simulated(tmp_path, sequence=False) as (_, sim):
+        printer = TcpPrinter("127.0.0.1", sim.port, confirm=Confirm.SEQUENCE)
+        with pytest.raises(JobUnconfirmed, match="sent, and not confirmed"):
+            await printer.print_job(paper("P1"), 1.0)
+        assert sim.jobs == 1
+
+
+@pytest.mark.parametrize("left", [1, 60, 300])
+async def test_paper_out_in_the_middle_is_a_broken_job_and_its_reprint_has_its_own_number(
+    tmp_path: Path, left: int
+) -> None:
+    """What was in the printer's memory comes out with the new paper: that copy has the old number, and is void."""
+    async with simulated(tmp_path, bytes_per_s=4000.0) as (printer, sim):
+        await printer.print_job(paper("P0"), 30.0)
+        sim.paper_left = left
+        with pytest.raises(JobBroken, match="缺纸 out of paper during the job"):
+            await printer.print_job(paper("P1"), 30.0)
+        assert sim.jobs == 1
+        assert printer.statistics().availability is Availability.AVAILABLE
+        with pytest.raises(DeviceRefused, match="out of paper; nothing was sent") as refused:
+            await printer.print_job(paper("P2", copy=2), 30.0)
+        assert not isinstance(refused.value, JobBroken)  # so this number is still good
+        sim.refill()
+        await printer.print_job(paper("P2", copy=2), 30.0)
+    assert printed(tmp_path) == ["PF1:P0", "PF1:P1", "PF1:P2"]
+
+
+async def test_a_printer_that_loses_power_in_the_job_is_not_done(tmp_path: Path) -> None:
+    async with simulated(tmp_path, bytes_per_s=1000.0) as (printer, sim):
+        await printer.print_job(paper("P0"), 30.0)
+
+        async def cut() -> None:
+            await trio.sleep(0.2)
+            sim.power_loss()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cut)
+            with pytest.raises(JobUnconfirmed):
+                await printer.print_job(paper("P1"), 3.0)
+    assert printed(tmp_path) == ["PF1:P0"]
+
+
+@pytest.mark.parametrize("fault", ["twice", "garbage"])
+async def test_a_printer_that_answers_badly_still_prints(tmp_path: Path, fault: str) -> None:
+    async with simulated(tmp_path) as (printer, sim):
+        if fault == "twice":
+            sim.twice = True
+        else:
+            sim.garbage = b"\x11\x13\xff"
+        for number in range(3):
+            await printer.print_job(paper(f"P{number}"), 30.0)
+    assert printed(tmp_path) == ["PF1:P0", "PF1:P1", "PF1:P2"]
+
+
+async def test_behind_a_serial_line_the_same_is_true(tmp_path: Path) -> None:
+    async with simulated(tmp_path, line=tmp_path / "tty", bytes_per_s=8000.0) as (_, sim):
+        printer = SerialPrinter(str(tmp_path / "tty"), 115200)
+        await printer.print_job(paper("P0"), 30.0)
+        sim.paper_left = 200
+        with pytest.raises(JobBroken, match="out of paper"):
+            await printer.print_job(paper("P1"), 30.0)
+        sim.refill()
+        await printer.print_job(paper("P2", copy=2), 30.0)
+    assert printed(tmp_path) == ["PF1:P0", "PF1:P1", "PF1:P2"]
+
+
+async def test_what_is_printed_is_the_job_and_nothing_else(tmp_path: Path) -> None:
+    async with simulated(tmp_path) as (printer, _):
+        await printer.print_job(paper("P0"), 30.0)
+        await printer.print_job(paper("P1"), 30.0)
+    files = sorted((tmp_path / "printed").iterdir())
+    assert [qr_payloads(file.read_bytes()) for file in files] == [["PF1:P0"], ["PF1:P1"]]
+    assert all(paper(f"P{number}") in file.read_bytes() for number, file in enumerate(files))
+
+
+# --- a USB printer's file
+
+
+async def test_file_what_is_no_printer_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for path, words in ((tmp_path / "file", "is not a printer"), (tmp_path / "none", "not plugged in")):
+        with pytest.raises(DeviceUnavailable, match=f"{words}.*nothing was sent"):
+            await FilePrinter(str(path)).print_job(JOB, 5.0)
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+async def test_file_in_use_by_another_is_named(tmp_path: Path) -> None:
+    line = PtyLine(tmp_path / "lp0")
+    with open_line(line.path, 9600):
+        with pytest.raises(DeviceUnavailable, match="in use by another process"):
+            await FilePrinter(line.path).print_job(JOB, 5.0)
+    line.hang_up()
+
+
+async def test_file_unplugged_in_the_job(tmp_path: Path) -> None:
+    double = PrinterDouble()
+    line = PtyLine(tmp_path / "lp0")
+    double.on_print = line.hang_up
+    printer = FilePrinter(line.path, confirm=Confirm.STATUS)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(double.serve_line, line)
+        with pytest.raises(JobUnconfirmed):
+            await printer.print_job(JOB, 5.0)
+        double.on_print = lambda: None
+        line.replug()
+        await printer.print_job(JOB, 5.0)
+        nursery.cancel_scope.cancel()
+    line.hang_up()
+
+
+async def test_file_a_full_device_is_out_of_paper() -> None:
+    """What Linux says of a USB printer without paper; /dev/full says it of everything."""
+    printer = FilePrinter("/dev/full")
+    with pytest.raises(DeviceRefused, match="out of paper") as refused:
+        await printer.print_job(JOB, 5.0)
+    assert not isinstance(refused.value, JobBroken)
