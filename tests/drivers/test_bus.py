@@ -136,7 +136,6 @@ async def test_two_gates_that_name_one_path_share_its_line(tmp_path: Path) -> No
         assert [len(rig[address].of(PassageCounted)) for address in (1, 2, 3)] == [1, 2, 1]
         assert [seat.executed(Action.ENTER_OPEN) for seat in rig.seats.values()] == [1, 2, 1]
         assert not any(seat.of(DeviceDown) for seat in rig.seats.values())
-        assert rig.bus.collisions == 0
 
 
 async def test_a_line_of_eight_where_all_let_somebody_in_at_once(tmp_path: Path) -> None:
@@ -145,7 +144,6 @@ async def test_a_line_of_eight_where_all_let_somebody_in_at_once(tmp_path: Path)
             for address in rig.seats:
                 nursery.start_soon(rig.lets_one_in, address)
         assert all(seat.executed(Action.ENTER_OPEN) == 1 for seat in rig.seats.values())
-        assert rig.bus.collisions == 0
 
 
 async def test_the_dead_hold_nobody(tmp_path: Path) -> None:
@@ -258,12 +256,12 @@ async def test_an_answer_of_a_living_board_is_not_talked_into(tmp_path: Path) ->
         bus: Bus = rig[1].gate._bus
         for _ in range(5):
             with trio.fail_after(WAIT_S):
-                while bus._asked is None or bus._asked.place != 1:
+                while bus._asked is None or bus._asked.place != 1 or bus._asked.unheard > 1:
                     await trio.sleep(0.001)
             rig[2].gate.release()
+            assert bus._nap is not None and not bus._nap.cancel_called
             rig[2].gate.rearm()
             await rig.until(lambda: rig[2].seen() is Barrier.CLOSED)
-        assert rig.bus.collisions == 0
 
 
 async def test_a_release_goes_before_openings_that_wait(tmp_path: Path) -> None:
