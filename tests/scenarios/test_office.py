@@ -47,6 +47,7 @@ async def refused(rig: SiteRig, user: str, method: str, params: msgspec.Struct, 
     return caught.value.code
 
 
+@pytest.mark.slow
 async def test_a_group_is_collected_held_refunded_and_an_admission_undone(tmp_path):
     async with site_rig(tmp_path, serial=1) as rig:
         staff(rig)
@@ -125,6 +126,7 @@ async def test_an_order_is_paid_by_a_providers_word_and_its_codes_come_with_the_
         assert (await rig.audit()).clean
 
 
+@pytest.mark.slow
 async def test_codes_go_to_a_printer_come_back_and_open_when_they_were_sold(tmp_path):
     async with site_rig(tmp_path, serial=1) as rig:
         staff(rig)
