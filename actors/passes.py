@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from core import ActorDown, Address, AskTimeout, Envelope, MailboxFull, Stop
-from protocols.messages import Base
+from protocols.messages import Base, CredentialKind
 from storage.interfaces import LedgerError, PassTemplate, Template
 
 COMPARISONS_MAX = 32  # under way at once; the pool itself works on as many as it has workers
@@ -54,16 +54,25 @@ class VerifyFace(Base, frozen=True, kw_only=True):
     ref: int
     credential_hash: bytes
     photo: bytes
+    kind: CredentialKind = CredentialKind.CARD
 
     def __repr__(self) -> str:
         return f"VerifyFace(ref={self.ref})"
 
 
 class FaceVerdict(Base, frozen=True, kw_only=True):
-    """`code`: ok, factor_mismatch, unavailable, not_needed (card without face check), needs_factor (no face seen)."""
+    """`code`: ok, factor_mismatch, unavailable, not_needed (no face check), needs_factor (no face seen), or taken.
+
+    `taken`: the ticket is bound to the first face that it is used with, and this is it, sealed in `template_enc`.
+    """
 
     ref: int
     code: str
+    template_enc: bytes | None = None
+    algorithm: str = ""
+
+    def __repr__(self) -> str:
+        return f"FaceVerdict(ref={self.ref}, code={self.code!r})"
 
 
 class EnrolFace(Base, frozen=True, kw_only=True):
@@ -117,7 +126,7 @@ class Passes:
         try:
             match envelope.msg:
                 case VerifyFace() as question:
-                    envelope.reply(FaceVerdict(ref=question.ref, code=await self._verify(question)))
+                    envelope.reply(await self._verify(question))
                 case EnrolFace(photo=photo):
                     embedding = await self._matcher.embed(photo, EMBED_S)
                     sealed = self._sealer.seal(embedding, TEMPLATE_CONTEXT)
@@ -131,21 +140,28 @@ class Passes:
         finally:
             slots.release()
 
-    async def _verify(self, question: VerifyFace) -> str:
-        """The verdict's code. Doubt is never a match."""
+    async def _verify(self, question: VerifyFace) -> FaceVerdict:
+        """The verdict. Doubt is never a match."""
+        ref = question.ref
         try:
             template: Template = await self._ledger.ask(
-                PassTemplate(credential_hash=question.credential_hash), TEMPLATE_S
+                PassTemplate(credential_hash=question.credential_hash, kind=question.kind), TEMPLATE_S
             )
         except (AskTimeout, ActorDown, MailboxFull, LedgerError):
-            return "unavailable"
-        if not template.needs_face:
-            return "not_needed"
-        if template.template_enc is None or template.algorithm != self._matcher.algorithm:
-            return "factor_mismatch"
+            return FaceVerdict(ref=ref, code="unavailable")
+        if not template.needs_face and not template.binds_face:
+            return FaceVerdict(ref=ref, code="not_needed")
+        take = template.binds_face and (template.template_enc is None or not template.used)
+        if not take and (template.template_enc is None or template.algorithm != self._matcher.algorithm):
+            return FaceVerdict(ref=ref, code="factor_mismatch")
         try:
             seen = await self._matcher.embed(question.photo, EMBED_S)
+            if take:
+                sealed = self._sealer.seal(seen, TEMPLATE_CONTEXT)
+                return FaceVerdict(ref=ref, code="taken", template_enc=sealed, algorithm=self._matcher.algorithm)
+            assert template.template_enc is not None
             known = self._sealer.open(template.template_enc, TEMPLATE_CONTEXT)
         except FaceRefused as exc:
-            return "unavailable" if exc.code in ("timeout", "unavailable") else "needs_factor"
-        return "ok" if self._matcher.same(known, seen) else "factor_mismatch"
+            gone = exc.code in ("timeout", "unavailable")
+            return FaceVerdict(ref=ref, code="unavailable" if gone else "needs_factor")
+        return FaceVerdict(ref=ref, code="ok" if self._matcher.same(known, seen) else "factor_mismatch")

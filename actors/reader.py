@@ -12,6 +12,7 @@ from actors.gate import STATISTICS_EVERY_S, device_view
 from core import Address, Stop, new_trace
 from drivers.base import CodeRead, CredentialRead, DeviceDown, DeviceEvent, DeviceUp, Driver, Feedback
 from protocols.messages import Credential, CredentialKind, Scan, Telemetry
+from protocols.shortcode import looks_short
 
 CARD_PREFIX = "CARD:"  # an annual card's printed number, as our own cards carry it
 SCAN_PATIENCE_S = 3.0  # a scan that a lane did not read within this is dropped: the visitor has scanned again by then
@@ -31,6 +32,8 @@ def credential_of(text: str) -> Credential:
     """What kind of credential a text read by a scanner is."""
     if text.startswith(CARD_PREFIX):
         return Credential(CredentialKind.CARD, text.removeprefix(CARD_PREFIX))
+    if looks_short(text):
+        return Credential(CredentialKind.SHORT, text)
     return Credential(CredentialKind.CODE, text)
 
 

@@ -138,6 +138,10 @@ class KeyRing:
         message = len(name).to_bytes(2, "big") + name + value.encode("utf-8", "surrogatepass")
         return hmac.digest(self._id_hash, message, "sha256")
 
+    def rotating_key(self, ticket: int) -> bytes:
+        """The key (32 bytes) of a ticket's rotating codes, for the holder's app and for `protocols.rotating`."""
+        return self.hash_id("rotating-key", str(ticket))
+
     def seal(self, plaintext: bytes, context: str) -> bytes:
         """Encrypt personal data. `context` (what and whose it is) must be the same to open it again."""
         key_id = max(self._data)

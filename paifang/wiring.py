@@ -58,7 +58,7 @@ from paifang._wire_devices import Devices
 from paifang.faces import matcher
 from paifang.keys import KeyRing
 from paifang.reload import Reloader
-from paifang.setups import product_setups, site_setup, ticket_renderer, ticket_signer, zone_marks
+from paifang.setups import plain_gates, product_setups, site_setup, ticket_renderer, ticket_signer, zone_marks
 from paifang.site import SiteFile
 from paifang.users import load_users
 from paifang.watch import Watch
@@ -270,6 +270,8 @@ class _Builder:
             evacuation=self.evacuation,
             occupancy=self.occupancy,
             hub=self.hub,
+            gates=plain_gates(self.site),
+            signal=self.devices.signal,
         )
         return self.devices.children(parts, self.link)
 
@@ -287,16 +289,30 @@ class _Builder:
             on_state=self.health,
         )
         verifier = Verifier(self.keys.ticket_verifiers, site.site.id)
-        admission = Admission(verify=verifier.verify, hash_id=self.keys.hash_id, ledger=self.ledger, passes=self.passes)
+        admission = Admission(
+            verify=verifier.verify,
+            hash_id=self.keys.hash_id,
+            ledger=self.ledger,
+            passes=self.passes,
+            rotating_key=self.keys.rotating_key,
+            seal=lambda data, context: self.keys.seal(data, context.decode()),
+        )
         explainer = Explainer(
             lanes={
-                lane.id: LaneHere(to_zone=lane.to_zone, max_pax=lane.max_group, refuses=self.devices.refuses[lane.id])
+                lane.id: LaneHere(
+                    to_zone=lane.to_zone,
+                    max_pax=lane.max_group,
+                    refuses=self.devices.refuses[lane.id],
+                    class_=lane.class_,
+                    from_zone=lane.from_zone,
+                )
                 for lane in site.lanes
             },
             verify=verifier.verify,
             hash_id=self.keys.hash_id,
             ledger=self.ledger,
             timezone=ZoneInfo(site.site.timezone),
+            rotating_key=self.keys.rotating_key,
         )
         passes = Passes(
             matcher=matcher(site.face),

@@ -67,6 +67,10 @@ class Scan(Request, frozen=True, kw_only=True):
     direction: Word = "entry"
     pax: Pax | None = None
     photo: bytes | None = None
+    issue_index: Number | None = None  # what a card says of its own issue
+    holder: Secret = ""  # number of the ID that was presented beside the credential
+    stamp: Word = ""  # who of the staff has looked at the holder
+    product: Word = ""  # chosen by staff, where the answer was `ambiguous`
 
     def __repr__(self) -> str:  # value and photograph are the visitor's: keep them out of logs and tracebacks
         header = f"device={self.device!r}, boot={self.boot!r}, seq={self.seq}"

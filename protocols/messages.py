@@ -141,7 +141,10 @@ class Scan(Base, frozen=True, kw_only=True):
     at: float
     direction: Direction = Direction.ENTRY
     pax: int | None = None  # None: as many as the ticket still allows
-    photo: bytes | None = None  # a JPEG or PNG from the lane's camera, for face-checked cards
+    photo: bytes | None = None  # a JPEG or PNG from the lane's camera, where a face is checked or taken
+    holder: Credential | None = None  # the ID that was presented beside the credential
+    stamp: str = ""  # who of the staff has looked at the holder, where a factor could not be taken
+    product: str = ""  # which of several tickets on one credential staff have chosen
 
     def __repr__(self) -> str:  # the photograph is personal, and too long for any log line
         photo = "" if self.photo is None else f", {len(self.photo)} bytes of photograph"
@@ -157,6 +160,7 @@ class Decide(Base, frozen=True, kw_only=True):
     max_pax: int
     ttl_s: float
     counters: Counters | None = None  # the board's, as read before opening; None for a linked gate
+    lane_class: str = ""
 
 
 class Granted(Base, frozen=True, kw_only=True):

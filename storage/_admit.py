@@ -43,7 +43,7 @@ def admit(books: Books, op: GrantOp) -> Granted | Denied:
     zone.settle(books.now)
     presented = presented_by(books, op)
     rights = [right for each in presented for right in books.by_ticket.get(each.ticket, [])]
-    code = refused_before(books, op)
+    code = op.refused or refused_before(books, op)
     verdict: Permit | Refusal = Refusal(code=code)
     if not code or op.direction is Direction.EXIT:
         verdict = books.decide(facts_of(books, op, presented), zone.facts(books.now), scan_facts(books, op))

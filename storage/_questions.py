@@ -64,11 +64,14 @@ async def answer(
             exits_today=today["exits"],
         )
     if isinstance(question, PassTemplate):
-        row = await connection.fetchrow(sql["template"], site, question.credential_hash)
+        row = await connection.fetchrow(sql["template"], site, question.credential_hash, str(question.kind))
         if row is None:
             return Template(needs_face=False, ticket=None, template_enc=None, algorithm="")
+        rules = versions[row["product"], row["version"]].rules
         return Template(
-            needs_face=versions[row["product"], row["version"]].rules.needs_face,
+            binds_face=rules.binds == "face",
+            used=row["used"],
+            needs_face=rules.needs_face,
             ticket=row["ticket"],
             template_enc=row["template_enc"],
             algorithm=row["algorithm"],

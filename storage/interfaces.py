@@ -371,6 +371,7 @@ class GrantOp(Base, frozen=True, kw_only=True):
     template_algorithm: str = ""
     stamp: str = ""  # who of the staff has looked at the holder
     product: str = ""  # chosen by staff, of several tickets
+    refused: str = ""  # the code that it is refused with, unless it was granted before
 
     def __repr__(self) -> str:  # hashes, seals and faces are not for logs
         return f"GrantOp(lane={self.lane!r}, device={self.device!r}, nonce={self.nonce!r}, kind={self.kind!r})"
@@ -608,18 +609,24 @@ class ZonesChanged(Base, frozen=True, kw_only=True):
 
 
 class PassTemplate(Base, frozen=True, kw_only=True):
-    """Ask: the face template of an annual card. Answered with `Template`."""
+    """Ask: the face that a card or ticket is to be compared with. Answered with `Template`."""
 
     credential_hash: bytes
+    kind: CredentialKind = CredentialKind.CARD
 
 
 class Template(Base, frozen=True, kw_only=True):
-    """`template_enc` is None when the card is unknown or has no template. `needs_face` as the product says."""
+    """`template_enc` is None when the card is unknown or has no template. `needs_face` as the product says.
+
+    `binds_face`: the first use binds the ticket to a face; until it was `used`, a new one replaces the one before.
+    """
 
     needs_face: bool
     ticket: int | None
     template_enc: bytes | None
     algorithm: str
+    binds_face: bool = False
+    used: bool = False
 
 
 class Explain(Base, frozen=True, kw_only=True):

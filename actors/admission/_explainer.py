@@ -12,7 +12,7 @@ from datetime import UTC, tzinfo
 import msgspec
 import trio
 
-from actors.admission._identity import HashId, Verify, identify
+from actors.admission._identity import HashId, Identify, Tries, Verify
 from actors.admission.explain import explain, plain_step, unreadable
 from actors.errors import CommandRefused
 from actors.reader import credential_of
@@ -20,10 +20,13 @@ from core import ActorError, Address, Envelope, Stop
 from protocols.console import ExplainScan, ExplainStep, Explanation
 from protocols.errors import TicketCodeError
 from protocols.messages import CredentialKind
+from protocols.rotating import KeyOf
 from storage.interfaces import Explain, LedgerError, ScanBooks, ScanFacts
 
 QUESTIONS_MAX = 16  # under way at once: people's curiosity must not fill the ledger's mailbox
 LEDGER_ANSWER_S = 3.0
+TYPED_MAX = 20  # short codes that people at consoles may try
+TYPED_WITHIN_S = 60.0
 
 
 class LaneHere(msgspec.Struct, frozen=True):
@@ -32,6 +35,8 @@ class LaneHere(msgspec.Struct, frozen=True):
     to_zone: str
     max_pax: int
     refuses: Callable[[], str]
+    class_: str = ""
+    from_zone: str = "outside"
 
 
 class Explainer:
@@ -46,10 +51,11 @@ class Explainer:
         ledger: Address,
         timezone: tzinfo = UTC,
         clock: Callable[[], float] = time.time,
+        rotating_key: KeyOf | None = None,
     ) -> None:
         self._lanes = lanes
-        self._verify = verify
-        self._hash_id = hash_id
+        self._identify = Identify(verify, hash_id, rotating_key, clock)
+        self._typed = Tries(TYPED_MAX, TYPED_WITHIN_S)
         self._ledger = ledger
         self._timezone = timezone
         self._clock = clock
@@ -83,27 +89,43 @@ class Explainer:
         lane = self._lanes.get(asked.lane)
         if lane is None:
             raise CommandRefused("unknown_lane", f"There is no lane {asked.lane}", "没有此通道")
+        now = self._clock() if asked.at is None else asked.at
         scan = ScanFacts(
             lane=asked.lane,
             to_zone=lane.to_zone,
-            now=self._clock() if asked.at is None else asked.at,
+            now=now,
             pax=None,
             max_pax=lane.max_pax,
             face_ok=asked.face_ok,
+            face_taken=asked.face_ok,
+            from_zone=lane.from_zone,
+            lane_class=lane.class_,
         )
         steps: list[ExplainStep] = [] if asked.at is not None else [_lane_step(lane)]
         credential = credential_of(asked.code)
-        is_code = credential.kind is CredentialKind.CODE
+        check = "signature" if credential.kind is CredentialKind.CODE else "known"
+        if credential.kind is CredentialKind.SHORT and not self._typed.allow("console", self._clock()):
+            raise CommandRefused("busy", "Too many codes typed; wait a minute", "输入次数过多，请稍后重试")
         try:
-            credential_hash = identify(credential, self._verify, self._hash_id)
+            identity = self._identify(credential, now)
         except TicketCodeError as exc:
-            facts = ("无法核验此码", "this code cannot be verified") if is_code else ("不是卡号", "not a card's number")
-            return unreadable([*steps, plain_step("signature" if is_code else "known", facts, exc.reason)], scan)
-        if is_code:
+            facts = ("不是卡号或短码", "not a card's number or short code")
+            if check == "signature":
+                facts = ("无法核验此码", "this code cannot be verified")
+            return unreadable([*steps, plain_step(check, facts, exc.reason)], scan)
+        if check == "signature":
             steps.append(plain_step("signature", ("本景区签发", "signed by this site")))
         try:
             books = await self._ledger.ask(
-                Explain(kind=credential.kind, credential_hash=credential_hash, to_zone=lane.to_zone),
+                Explain(
+                    kind=credential.kind,
+                    credential_hash=identity.hash,
+                    to_zone=lane.to_zone,
+                    from_zone=lane.from_zone,
+                    lane=asked.lane,
+                    ticket=identity.ticket,
+                    at=asked.at,
+                ),
                 LEDGER_ANSWER_S,
                 trace=trace,
             )
@@ -112,6 +134,11 @@ class Explainer:
         assert isinstance(books, ScanBooks)
         if books.zone is None:
             raise CommandRefused("no_ledger", f"The ledger does not know the zone {lane.to_zone}", "没有此区域")
+        scan = msgspec.structs.replace(scan, local=books.local)
+        if books.refused:
+            steps.append(plain_step("known", ("预制票码", "a pre-printed code"), books.refused))
+            if not books.rights:
+                return unreadable(steps, scan)
         return explain(books.rights, books.zone, scan, before=steps, timezone=self._timezone)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from actors.admission.refusals import OK_WORDS, REFUSALS
+from actors.admission.refusals import CURES, OK_WORDS, REFUSALS
 
 HEAD = f"""\
 # Refusal codes
@@ -16,15 +16,20 @@ This page is written from `actors/admission/refusals.py` (`python -m actors.admi
 A gate that meets a code it does not know shows the words of `unavailable`. Whoever may pass reads
 “{OK_WORDS.visitor_zh} / {OK_WORDS.visitor_en}”.
 
-| code | visitor 中文 | visitor | staff 中文 | staff |
-|---|---|---|---|---|
+What would make a ticket pass is said as exactly as the case is known: from when (`14:00 起可用 / from 14:00`), at
+which gate (`请走 东门 / at East gate`), how often tomorrow. Where no more is known than the code, staff read the last
+columns.
+
+| code | visitor 中文 | visitor | staff 中文 | staff | passes 中文 | passes |
+|---|---|---|---|---|---|---|
 """
 
 
 def render() -> str:
     """The whole page."""
     rows = (
-        f"| `{code}` | {text.visitor_zh} | {text.visitor_en} | {text.staff_zh} | {text.staff_en} |\n"
+        f"| `{code}` | {text.visitor_zh} | {text.visitor_en} | {text.staff_zh} | {text.staff_en}"
+        f" | {CURES[code][0]} | {CURES[code][1]} |\n"
         for code, text in REFUSALS.items()
     )
     return HEAD + "".join(rows)

@@ -60,7 +60,10 @@ REFUSALS: dict[str, RefusalText] = {
         "未到使用日期", "This ticket is not valid yet", "有效期未开始", "Validity has not begun"
     ),
     "wrong_slot": RefusalText(
-        "现在不是可用时段", "Not valid at this time", "不在预约时段或开放时间", "Outside the booked slot or the hours of the ticket"
+        "现在不是可用时段",
+        "Not valid at this time",
+        "不在预约时段或开放时间",
+        "Outside the booked slot or the hours of the ticket",
     ),
     "wrong_zone": RefusalText(
         "此票不能进入本区域", "This ticket is not for this area", "区域不符", "Not sold for this zone"
@@ -76,7 +79,10 @@ REFUSALS: dict[str, RefusalText] = {
         "团队人数已满", "Everyone of this group has passed", "人数已用完，可补票", "All places used; sell a supplement"
     ),
     "needs_factor": RefusalText(
-        "请看摄像头", "Please look at the camera", "需要人脸核验，拍不到时人工核对", "Needs the holder's face; if it cannot be taken, look yourself and confirm"
+        "请看摄像头",
+        "Please look at the camera",
+        "需要人脸核验，拍不到时人工核对",
+        "Needs the holder's face; if it cannot be taken, look yourself and confirm",
     ),
     "factor_mismatch": RefusalText(
         "人证不符，请咨询工作人员",
@@ -100,7 +106,10 @@ REFUSALS: dict[str, RefusalText] = {
         "请先使用大门票", "Please use your main ticket first", "需要大票", "Needs the main ticket"
     ),
     "id_required": RefusalText(
-        "请出示身份证", "Please show your ID card", "需要证件，无法读取时人工核对", "Needs an ID; if it cannot be read, look yourself and confirm"
+        "请出示身份证",
+        "Please show your ID card",
+        "需要证件，无法读取时人工核对",
+        "Needs an ID; if it cannot be read, look yourself and confirm",
     ),
     "ambiguous": RefusalText(
         "请咨询工作人员", "Please ask staff", "多张票可用，请选择", "Several tickets fit; choose one"
@@ -150,7 +159,10 @@ CURES: dict[str, Texts] = {
     "already_used": NEW_TICKET,
     "no_uses_left": ("次数恢复后或购新票", "when there are uses again, or a new ticket"),
     "pax_exhausted": ("补票", "a supplement for further people"),
-    "needs_factor": ("本人在通道摄像头前比对成功，或工作人员人工确认", "with the holder's face before the lane's camera, or staff's word"),
+    "needs_factor": (
+        "本人在通道摄像头前比对成功，或工作人员人工确认",
+        "with the holder's face before the lane's camera, or staff's word",
+    ),
     "factor_mismatch": ("本人再次比对，或工作人员人工确认", "with the holder's own face, or staff's word"),
     "liveness_failed": ("本人面对摄像头重试", "with the holder before the camera"),
     "holder_mismatch": ("由首次使用的本人使用", "with the person who used it first"),
@@ -200,13 +212,13 @@ def cure(denied: Denied, gates: Mapping[str, Sequence[str]] | None = None) -> Te
 def say(denied: Denied, gates: Mapping[str, Sequence[str]] | None = None) -> RefusalText:
     """A refusal in words: for the visitor with what would help, for staff with the last use as well."""
     text, help_ = words(denied.code), cure(denied, gates)
-    last = " ".join(filter(None, (denied.lane_of_use, _short(denied.used_on_clock, denied.today)))) or denied.hint
+    last = " ".join(filter(None, (denied.lane_of_use, _short(denied.used_on_clock, denied.today))))
     staff = CURES.get(denied.code, ("", "")) if not any(help_) else help_
     return RefusalText(
         _joined("，", text.visitor_zh, help_[0]),
         _joined("; ", text.visitor_en, help_[1]),
-        _joined("；", text.staff_zh, f"上次 {last}" if last else "", staff[0]),
-        _joined("; ", text.staff_en, f"last {last}" if last else "", staff[1]),
+        _joined("；", text.staff_zh, denied.hint, f"上次 {last}" if last else "", staff[0]),
+        _joined("; ", text.staff_en, denied.hint, f"last {last}" if last else "", staff[1]),
     )
 
 

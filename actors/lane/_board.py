@@ -17,7 +17,7 @@ from enum import Enum
 import trio
 
 from actors._common import offer
-from actors.admission.refusals import OK
+from actors.admission.refusals import OK, say
 from actors.gate import GateClose, GateOpen, GateRearm, GateRelease, GateReport, GateResume
 from actors.lane._shared import (
     ALARM_SHOWN_S,
@@ -369,6 +369,7 @@ class BoardLane:
 
     def _on_scan(self, scan: Scan, envelope: Envelope, m: Machine) -> Next:
         name = self._state
+        self._face.reader = scan.device
         if name in RELEASED_STATES:
             return self._refuse(scan, "emergency_go" if name == "released" else "lane_closed")
         if name == "idle":
@@ -413,6 +414,7 @@ class BoardLane:
             max_pax=self._config.max_group,
             ttl_s=self._config.grant_ttl_s,
             counters=self._now,
+            lane_class=self._config.class_,
         )
         try:
             self._parts.admission.tell(
@@ -457,19 +459,14 @@ class BoardLane:
             self._face.answered("unavailable", trace=self._me.trace)
             return self._idle
         self._run_ = _Run(granted.grant, granted.nonce, granted.pax, granted.passed, direction)
-        self._face.answered(OK, trace=self._me.trace)
+        self._face.answered(OK, trace=self._me.trace, product_class=granted.product_class)
         return self._granted
 
     def _on_denied(self, denied: Denied) -> Next:
         if self._state != "deciding" or denied.nonce != self._nonce:
             return STAY
         self._answered = True
-        hint = denied.hint
-        if not hint and denied.lane_of_use:
-            hint = denied.lane_of_use
-            if denied.used_at is not None:
-                hint += time.strftime(" %H:%M", time.localtime(denied.used_at))
-        self._face.answered(denied.code, hint, trace=self._me.trace)
+        self._face.answered(denied.code, say(denied, self._parts.gates), trace=self._me.trace)
         return self._idle
 
     def _on_failed(self, failed: object) -> Next:

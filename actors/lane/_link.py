@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from actors._common import offer
-from actors.admission.refusals import OK, words
+from actors.admission.refusals import OK, RefusalText, say, words
 from actors.lane._shared import (
     ALARM_SHOWN_S,
     AlarmOver,
@@ -259,11 +259,14 @@ class LinkLane:
             lane=self._config.lane,
             device=request.device,
             nonce=request.nonce,
-            credential=Credential(CredentialKind(request.kind), request.value),
+            credential=Credential(CredentialKind(request.kind), request.value, request.issue_index),
             at=request.at,
             direction=Direction(request.direction),
             pax=request.pax,
             photo=request.photo,
+            holder=Credential(CredentialKind.ID_NUMBER, request.holder) if request.holder else None,
+            stamp=request.stamp,
+            product=request.product,
         )
         from_zone, to_zone = zones_of(self._config, scan.direction)
         question = Decide(
@@ -272,6 +275,7 @@ class LinkLane:
             to_zone=to_zone,
             max_pax=self._config.max_group,
             ttl_s=self._config.grant_ttl_s,
+            lane_class=self._config.class_,
         )
         if self._send(self._parts.admission, question, envelope):
             self._scans[request.nonce] = [envelope]
@@ -431,7 +435,7 @@ class LinkLane:
         self._me.cancel_timer(f"scan/{answer.nonce}")
         waiting = self._scans.pop(answer.nonce, [])
         if isinstance(answer, Denied):
-            self._deny(answer.nonce, answer.code, waiting, hint=answer.hint or answer.lane_of_use)
+            self._deny(answer.nonce, answer.code, waiting, say(answer, self._parts.gates))
             return
         if answer.nonce not in self._granted:
             self._granted.append(answer.nonce)
@@ -459,8 +463,8 @@ class LinkLane:
                 self._face.show(state="granted", passed=answer.passed, pax=answer.pax)
             self._face.answered(OK, trace=self._me.trace)
 
-    def _deny(self, nonce: str, code: str, waiting: list[Envelope], hint: str = "") -> None:
-        text = words(code)
+    def _deny(self, nonce: str, code: str, waiting: list[Envelope], text: RefusalText | None = None) -> None:
+        text = text or words(code)
         for envelope in waiting:
             envelope.reply(
                 link.Deny(
@@ -472,7 +476,7 @@ class LinkLane:
                     text_en=text.visitor_en,
                 )
             )
-        self._face.answered(code, hint, trace=self._me.trace)
+        self._face.answered(code, text, trace=self._me.trace)
 
     def _acknowledge(self, key: tuple[object, ...]) -> None:
         for envelope in self._statements.pop(key, []):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from actors._common import offer
-from actors.admission.refusals import OK, words
+from actors.admission.refusals import OK, RefusalText, words
 from actors.errors import CommandRefused
 from core import Address
-from drivers.base import Barrier
+from drivers.base import Barrier, Feedback, Outcome
 from protocols.console import FeedEvent, LaneView
 from protocols.messages import Base, Direction, LaneMode, Telemetry
 
@@ -19,6 +20,8 @@ EXIT_MODES = frozenset({LaneMode.NORMAL_EXIT, LaneMode.BIDIRECTIONAL})
 OPERATOR_MODES = frozenset(
     {LaneMode.CLOSED, LaneMode.NORMAL_ENTRY, LaneMode.NORMAL_EXIT, LaneMode.BIDIRECTIONAL, LaneMode.MAINTENANCE}
 )
+WAIT_CODES = frozenset({"in_progress"})  # an answer is on its way
+AFTER_RELEASE = frozenset({"needs_rearm", "rearming"})  # still open: the light stays until the lane works again
 ALARM_SHOWN_S = 10.0  # on the lane's tile; the feed and the cases keep it
 MANUAL_PAX_MAX = 50  # people in one manual opening
 
@@ -36,6 +39,14 @@ class LaneConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_group: int
     grant_ttl_s: float
     device: str  # of its board, or of its smart gate
+    class_: str = ""  # for products that name it among their `lane_classes`; empty: for all
+
+
+SayToVisitor = Callable[[str, str, Feedback], None]  # lane, reader (empty: all of the lane's), light and sound and text
+
+
+def _to_nobody(lane: str, reader: str, feedback: Feedback) -> None:
+    """A lane whose readers have neither light nor sound."""
 
 
 class LaneParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +57,8 @@ class LaneParts(msgspec.Struct, frozen=True, kw_only=True):
     evacuation: Address
     occupancy: Address
     hub: Address
+    gates: Mapping[str, Sequence[str]] = {}  # names of the plain lanes that lead into each zone, to send visitors to
+    signal: SayToVisitor = _to_nobody
 
 
 class Flow(Telemetry, frozen=True, kw_only=True):
@@ -113,6 +126,8 @@ class Face:
             exits=0,
         )
 
+        self.reader = ""  # who scanned last: what the visitor is told is told there
+
     @property
     def view(self) -> LaneView:
         return self._view
@@ -132,8 +147,17 @@ class Face:
         """Change fields of the view; telling nothing when nothing changed."""
         view = msgspec.structs.replace(self._view, **changes)
         if view != self._view:
-            self._view = view
+            before, self._view = self._view, view
             self._parts.hub.tell(view)
+            if before.state != view.state:
+                self._light(before.state, view.state)
+
+    def _light(self, before: str, now: str) -> None:
+        """A release is shown at every reader of the lane, and so is its end."""
+        if now == "released":
+            self._parts.signal(self._config.lane, "", Feedback(outcome=Outcome.EMERGENCY))
+        elif (before == "released" or before in AFTER_RELEASE) and now not in AFTER_RELEASE:
+            self._parts.signal(self._config.lane, "", Feedback(outcome=Outcome.WAIT))
 
     def counted(self, direction: Direction) -> None:
         """One more passage is on disk."""
@@ -144,21 +168,30 @@ class Face:
             self.show(exits=self._view.exits + 1)
             self._parts.occupancy.tell(Flow(lane=self._config.lane, exits=1))
 
-    def answered(self, code: str, hint: str = "", trace: str = "") -> None:
-        """A scan was admitted (`ok`) or refused: on the tile, in the feed and in the flow."""
-        text = words(code)
+    def answered(
+        self, code: str, text: RefusalText | None = None, trace: str = "", *, product_class: str = ""
+    ) -> None:
+        """A scan was admitted (`ok`) or refused, in the words of its case: at the reader, on the tile, in the feed and
+        in the flow."""
+        text = text or words(code)
         now = time.time()
+        self._parts.signal(
+            self._config.lane,
+            self.reader,
+            Feedback(
+                outcome=_outcome(code),
+                product_class=product_class,
+                text_zh=text.visitor_zh if code != OK else "",  # the pattern of its class has words of its own
+                text_en=text.visitor_en if code != OK else "",
+            ),
+        )
         self.show(last_code=code, last_text_zh=text.visitor_zh, last_text_en=text.visitor_en, last_at=now)
         if code == OK:
             self.feed("admitted", "info", code, text.visitor_zh, text.visitor_en, trace)
         else:
             self._parts.occupancy.tell(Flow(lane=self._config.lane, refused=1))
-            staff_zh, staff_en = text.staff_zh, text.staff_en
-            if hint:
-                staff_zh, staff_en = f"{staff_zh}（{hint}）", f"{staff_en} ({hint})"
-            self.feed(
-                "refused", "notice", code, f"{text.visitor_zh}：{staff_zh}", f"{text.visitor_en}. {staff_en}", trace
-            )
+            zh, en = f"{text.visitor_zh}：{text.staff_zh}", f"{text.visitor_en}. {text.staff_en}"
+            self.feed("refused", "notice", code, zh, en, trace)
 
     def mode_set(self, by: str, mode: LaneMode) -> None:
         self.feed("mode", "notice", mode.value, f"{by} 设为 {mode.value}", f"{by} set {mode.value}")
@@ -199,6 +232,15 @@ def zones_of(config: LaneConfig, direction: Direction) -> tuple[str, str]:
 
 def no_batch() -> LaneCommandRefused:
     return LaneCommandRefused("no_batch", "No batch is passing at this lane", "本通道没有正在通过的团队")
+
+
+def _outcome(code: str) -> Outcome:
+    """What a visitor sees and hears of an answer."""
+    if code == OK:
+        return Outcome.GO
+    if code == "emergency_go":
+        return Outcome.EMERGENCY
+    return Outcome.WAIT if code in WAIT_CODES else Outcome.STOP
 
 
 def check_mode(message: SetLaneMode) -> None:

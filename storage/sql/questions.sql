@@ -23,11 +23,14 @@ select count(*) filter (where direction = 'entry') as entries, count(*) filter (
   from passages where site = $1 and lane = $2 and booked_at >= to_timestamp($3)
 
 -- name: template
-select t.ticket, t.product, t.version, pass.template_enc, coalesce(pass.template_algorithm, '') as algorithm
+select t.ticket, t.product, t.version, pass.template_enc, coalesce(pass.template_algorithm, '') as algorithm,
+       exists (select from entitlements e
+                where e.site = $1 and e.ticket = t.ticket and e.redeemed + e.held > 0) as used
   from credentials c
   join tickets t on t.site = $1 and t.ticket = c.ticket
   left join passes pass on pass.site = $1 and pass.ticket = t.ticket
- where c.site = $1 and c.kind = 'card' and c.value_hash = $2
+ where c.site = $1 and c.kind = $3 and c.value_hash = $2
+ order by t.ticket limit 1
 
 -- name: print_jobs
 select job, order_id, ticket, printer, state, detail

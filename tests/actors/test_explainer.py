@@ -91,7 +91,9 @@ async def answered(rig, outcome, books):
 async def test_the_facts_of_the_credential_are_explained_for_this_lane_and_now(autojump_clock):
     async with explainer() as rig:
         asked, told = await answered(rig, rig.ask(), ScanBooks(rights=[RIGHT], zone=PARK))
-        assert asked == Explain(kind=CredentialKind.CODE, credential_hash=b"code:4711", to_zone="park")
+        assert asked == Explain(
+            kind=CredentialKind.CODE, credential_hash=b"code:4711", to_zone="park", lane="g1", ticket=4711
+        )
         assert (told.admitted, told.pax, told.at, told.lane) == (True, 5, NOW, "g1"), "the lane takes 5 at a time"
         assert [step.check for step in told.steps[:2]] == ["lane", "signature"]
 
