@@ -140,6 +140,13 @@ _DEVICE: tuple[tuple[str, str, str], ...] = (
     ("bytes_out", "paifang_device_bytes_out_total", "Bytes sent"),
     ("bad_frames", "paifang_device_bad_frames_total", "Frames that were damaged, cut off or too long"),
     ("reconnects", "paifang_device_reconnects_total", "Times that the device came back"),
+    ("replaced", "paifang_device_replaced_total", "Times that its description was changed while the server ran"),
+)
+_DEVICE_AGES: tuple[tuple[str, str, str], ...] = (  # left out while there is none
+    ("since_s", "paifang_device_state_seconds", "For so long in this state"),
+    ("last_heard_s", "paifang_device_last_heard_seconds", "Since the last bytes from the device"),
+    ("last_said_s", "paifang_device_last_said_seconds", "Since its last event"),
+    ("clock_skew_s", "paifang_device_clock_skew_seconds", "The device's clock minus ours"),
 )
 
 
@@ -152,6 +159,32 @@ def _actors(tree: Inspection) -> Iterator[Metric]:
 def _devices(devices: Mapping[str, DriverStatistics]) -> Iterator[Metric]:
     up = {name: each.availability is Availability.AVAILABLE for name, each in devices.items()}
     yield _family("paifang_device_up", "1 while the device answers", "device", up)
+    state = GaugeMetricFamily(
+        "paifang_device_state", "1 for the state that the device is in", labels=("device", "state")
+    )
+    for name, each in devices.items():
+        for availability in Availability:
+            state.add_metric((name, availability.value), float(each.availability is availability))
+    yield state
+    for attribute, name, what in _DEVICE_AGES:
+        values = {device: getattr(each, attribute) for device, each in devices.items()}
+        yield _family(name, what, "device", {device: age for device, age in values.items() if age is not None})
+    received = {name: each.frames_in + each.bad_frames for name, each in devices.items()}
+    rates = {name: each.bad_frames / received[name] for name, each in devices.items() if received[name]}
+    yield _family("paifang_device_error_rate", "Damaged of all frames received", "device", rates)
+    counted = CounterMetricFamily(
+        "paifang_device_counted", "People, as the device itself counts them", labels=("device", "direction")
+    )
+    for name, each in devices.items():
+        if each.counters is not None:
+            counted.add_metric((name, "entry"), each.counters.entries)
+            counted.add_metric((name, "exit"), each.counters.exits)
+    yield counted
+    firmware = GaugeMetricFamily("paifang_device_firmware", "1 for what it says it runs", labels=("device", "firmware"))
+    for name, each in devices.items():
+        if each.firmware:
+            firmware.add_metric((name, each.firmware), 1.0)
+    yield firmware
     for attribute, name, what in _DEVICE:
         yield _family(name, what, "device", {device: getattr(each, attribute) for device, each in devices.items()})
 

@@ -16,6 +16,7 @@ from core.testing import running
 from drivers.base import Availability, DriverStatistics
 from drivers.nng import SafetyStatistics
 from paifang.watch import LOG_EVERY_S, Watch
+from protocols.messages import Counters
 
 DEVICE = DriverStatistics(
     availability=Availability.AVAILABLE, since_s=1.0, frames_in=5, frames_out=4, bytes_in=50, bytes_out=40,
@@ -93,3 +94,37 @@ async def test_metrics_tell_of_actors_letters_devices_link_and_console(autojump_
     assert found["paifang_link", ("safety", "dropped_connections")] == 3
     assert found["paifang_console_connections", ()] == 2
     assert found["paifang_console_events_total", ("connected",)] == 1
+
+
+async def test_the_health_of_a_device_is_in_the_metrics() -> None:
+    """State apart from availability, unknown apart from unavailable, and what was said when."""
+    rig = Rig()
+    gates = {
+        "gate/ok": msgspec.structs.replace(
+            DEVICE, bad_frames=5, firmware='V2 "x"', clock_skew_s=-3.5, counters=Counters("e", 7, 2), last_said_s=9.0,
+            replaced=1,
+        ),
+        "gate/new": msgspec.structs.replace(
+            DEVICE, availability=Availability.UNKNOWN, frames_in=0, last_heard_s=None, since_s=0.0
+        ),
+        "gate/key": msgspec.structs.replace(DEVICE, availability=Availability.UNAUTHENTICATED),
+    }  # fmt: skip
+    rig.watch._drivers = {name: (lambda value=value: value) for name, value in gates.items()}  # type: ignore[misc]
+    found = rig.metrics()
+    assert found["paifang_device_up", ("gate/ok",)] == 1
+    assert found["paifang_device_up", ("gate/new",)] == found["paifang_device_up", ("gate/key",)] == 0
+    for device, state in (("ok", "available"), ("new", "unknown"), ("key", "unauthenticated")):
+        states = {
+            labels[1] for (name, labels), value in found.items()
+            if name == "paifang_device_state" and labels[0] == f"gate/{device}" and value
+        }  # fmt: skip
+        assert states == {state}
+    assert found["paifang_device_error_rate", ("gate/ok",)] == 0.5
+    assert ("paifang_device_error_rate", ("gate/new",)) not in found
+    assert found["paifang_device_clock_skew_seconds", ("gate/ok",)] == -3.5
+    assert found["paifang_device_last_said_seconds", ("gate/ok",)] == 9.0
+    assert ("paifang_device_last_heard_seconds", ("gate/new",)) not in found
+    assert found["paifang_device_counted_total", ("gate/ok", "entry")] == 7
+    assert found["paifang_device_counted_total", ("gate/ok", "exit")] == 2
+    assert found["paifang_device_firmware", ("gate/ok", 'V2 "x"')] == 1
+    assert found["paifang_device_replaced_total", ("gate/ok",)] == 1
