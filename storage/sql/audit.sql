@@ -217,6 +217,21 @@ having z.inside <> coalesce(sum(m.people), 0)
 -- name: zones_conserve_people
 select format('all zones together hold %s people', sum(inside)) from zones where site = $1 having sum(inside) <> 0
 
+-- name: nothing_points_nowhere
+-- What the gates' tables have no foreign key for, because it would be looked at for each visitor.
+select format('the end of grant %s: no such grant', e.grant_id)
+  from grant_ends e
+ where e.site = $1 and not exists (select from grants g where g.site = $1 and g.grant_id = e.grant_id)
+union all
+select format('%s %s: no such zone', used.what, used.zone)
+  from (select 'grants from' as what, from_zone as zone from grants where site = $1
+        union select 'grants to', to_zone from grants where site = $1
+        union select 'passages from', from_zone from passages where site = $1
+        union select 'passages to', to_zone from passages where site = $1
+        union select 'tickets in', at_zone from tickets where site = $1 and at_zone is not null) used
+ where not exists (select from zones z where z.site = $1 and z.zone = used.zone)
+ order by 1
+
 -- name: zone_holds_match_holds
 select format('zone %s: counter %s, holds %s', z.zone, z.held, coalesce(sum(h.pax - h.passed), 0))
   from zones z

@@ -93,6 +93,11 @@ CORRUPTIONS: dict[str, list[str]] = {
         "update passages set to_zone = 'nowhere' where grant_id = (select min(grant_id) from grants)",
         "update zones set inside = inside - 1, entered = entered - 1 where zone = 'park'",
     ],
+    "nothing_points_nowhere": [
+        "insert into grant_ends (site, grant_id, ledger_seq, lane, passed, said, why, device_at, booked_at) "
+        "values ('demo', 1, 1000000, 'lane1', 0, 0, 'timeout', now(), now())",
+        "update tickets set at_zone = 'nowhere', at_since = now() where ticket = (select min(ticket) from tickets)",
+    ],
     "zone_holds_match_holds": ["update zones set held = held + 1 where zone = 'tower'"],
     "limits_held_at_every_grant": ["update grants set zone_limit = 1"],
     "staff_counts_match_movements": [
@@ -127,6 +132,7 @@ CORRUPTIONS: dict[str, list[str]] = {
 }
 # A guard that was taken away to corrupt the data is noticed, too.
 ALSO = {
+    "zones_conserve_people": {"nothing_points_nowhere"},
     "granted_passages_have_their_grant": {"guards_are_in_force"},
     "everything_done_names_somebody": {"guards_are_in_force"},
     "never_more_used_than_sold": {"guards_are_in_force", "refunds_match_the_counters"},
