@@ -18,7 +18,16 @@ from actors.gate import GateResume
 from actors.lane import BoardLane, LaneConfig, LaneParts, LinkLane
 from core import Address, Child, Notice, NoticeKind, Supervisor
 from core.testing import Probe, running
-from drivers.base import AlarmKind, Barrier, BarrierChanged, DeviceEvent, DeviceUp, GateAlarm, PassageCounted
+from drivers.base import (
+    AlarmKind,
+    Barrier,
+    BarrierChanged,
+    DeviceEvent,
+    DeviceUp,
+    Feedback,
+    GateAlarm,
+    PassageCounted,
+)
 from protocols.messages import (
     Counters,
     Credential,
@@ -100,6 +109,7 @@ class Neighbours:
     """Probes for everybody that a lane talks to."""
 
     def __init__(self) -> None:
+        self.visitors: list[tuple[str, str, Feedback]] = []  # lane, reader, what was shown and sounded there
         self.admission = Probe("admission")
         self.books = Probe("ledger", capacity=4096)
         self.evacuation = Probe("evacuation")
@@ -113,6 +123,7 @@ class Neighbours:
             evacuation=self.evacuation,
             occupancy=self.occupancy,
             hub=self.hub,
+            signal=lambda *words: self.visitors.append(words),
         )
 
 

@@ -14,9 +14,9 @@ from actors.fire import FireActor, FirePolicy
 from actors.gate import GateActor
 from actors.lane import BoardLane, LaneParts, LinkLane
 from actors.printer import PrinterActor
-from actors.reader import ReaderActor
+from actors.reader import ReaderActor, Signal
 from core import Address, Child
-from drivers.base import Driver, DriverStatistics, Gate, Printer
+from drivers.base import Driver, DriverStatistics, Feedback, Gate, Printer
 from drivers.slot import CounterSlot, GateSlot, PrinterSlot, Slot
 from paifang._device_specs import COUNTER, FIRE, GATE, PRINTER, READER, DeviceSpec, device_specs
 from paifang._wires import Wires, patterns
@@ -148,6 +148,12 @@ class Devices:
         self.slots[spec.name] = slot
         self._statistics[spec.name] = slot.statistics
         return Child(address, run)
+
+    def signal(self, lane: str, reader: str, feedback: Feedback) -> None:
+        """Tell a visitor the outcome at the reader that was used, or at every reader of the lane."""
+        for name, spec in self.specs.items():
+            if spec.kind == READER and spec.lane == lane and reader in ("", name) and name in self._addresses:
+                self._addresses[name].tell(Signal(feedback=feedback))
 
     def _new_address(self, spec: DeviceSpec) -> Address:
         capacities = {
