@@ -77,6 +77,8 @@ def validity(line: SaleLineOp, offer: Offer, timezone: ZoneInfo) -> tuple[float,
     """From 00:00 of the visit date, on the site's clock, for the product's days. Raises LedgerRefused."""
     try:
         first = date.fromisoformat(line.visit_date)
+        if first.isoformat() != line.visit_date:
+            raise ValueError("another form of ISO 8601")
         start = datetime.combine(first, time(), timezone)
         end = datetime.combine(first + timedelta(days=offer.product.rules.days), time(), timezone)
     except (ValueError, OverflowError) as exc:
@@ -94,6 +96,14 @@ def slot_times(line: SaleLineOp, offer: Offer) -> SlotTimes | None:
         choice = ", ".join(times.opens for times in slots) or "none"
         raise LedgerRefused(f"product {line.product!r} is sold for {choice}, not for {line.slot or 'no time'}")
     return known
+
+
+def current_times(shop: Shop, product: str, times: SlotTimes, now: float) -> SlotTimes:
+    """A booked time as the product on sale now has it: how many places there are is today's word, not the cart's."""
+    offer = shop.offer(product, now)
+    if offer is None:
+        return times
+    return next((each for each in offer.product.rules.slots if each.opens == times.opens), times)
 
 
 def slot_span(line: SaleLineOp, times: SlotTimes, timezone: ZoneInfo) -> tuple[float, float]:

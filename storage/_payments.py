@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from storage._issue import current_times
 from storage._office import Office, Outcome
 from storage._office_ops import CancelOrder, OfficeDone, OfficeOp, PaymentBooked, PaymentNotice
 from storage._pq import Connection
@@ -97,7 +98,8 @@ async def _hold_again(office: Office, order: int) -> bool:
         for key, row in zip(keys, lines, strict=True):
             rules = office.shop.versions[row["product"], row["version"]].rules
             times = next(times for times in rules.slots if times.opens == row["slot"])
-            stock.take(key, times, row["people"], held=False)
+            now_on = current_times(office.shop, row["product"], times, office.now)
+            stock.take(key, now_on, row["people"], held=False)
     except LedgerRefused:
         return False
     await stock.write(office.connection)

@@ -9,7 +9,7 @@ from datetime import date
 from protocols.clock import business_day
 from protocols.messages import Base
 from protocols.rights import STAFF_CLASSES, zones_of
-from storage._issue import Issuer, Offer, Shop, slot_times, validity
+from storage._issue import Issuer, Offer, Shop, current_times, slot_times, validity
 from storage._pq import Connection, Record
 from storage._rows import BIGINT_LIMIT, Rows, check_text
 from storage._stock import SlotKey, Stock
@@ -148,7 +148,8 @@ class Sales:
         self.rows.add("insert_lines", *sold, date.fromisoformat(line.visit_date), line.slot)
         times = slot_times(line, offer)
         if times is not None:
-            self._stock.take(_slot_key(line), times, line.quantity * offer.product.pax, held=waits)
+            now_on = current_times(self._shop, line.product, times, self._now)
+            self._stock.take(_slot_key(line), now_on, line.quantity * offer.product.pax, held=waits)
         codes = self._named_codes(line)
         for code in codes:
             self._codes[code].state = "sold"
@@ -252,6 +253,8 @@ class Sales:
             raise LedgerRefused(f"an order waits up to {PAY_WITHIN_LIMIT_S:g} s for its money, not {op.pay_within_s:g}")
         if op.tenders:
             raise LedgerRefused("an order that waits for its money is not paid yet: no tenders")
+        if any(line.card_hash is not None or line.preprinted or line.serials for line in op.lines):
+            raise LedgerRefused("cards and pre-printed codes are handed out when they are paid")
         if not 0 < total_cents <= BIGINT_LIMIT:
             raise LedgerRefused(f"there is no money to wait for: the total is {total_cents} cents")
         return total_cents
@@ -262,7 +265,8 @@ class Sales:
         if times is None:
             return
         key, people = _slot_key(line), line.quantity * offer.product.pax
-        left = self._stock.slot(key, times).left - wanted.get(key, 0)
+        now_on = current_times(self._shop, line.product, times, self._now)
+        left = self._stock.slot(key, now_on).left - wanted.get(key, 0)
         if people > left:
             raise LedgerRefused(f"{max(0, left)} places are left at {line.slot} on {line.visit_date}, not {people}")
         wanted[key] = wanted.get(key, 0) + people

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from actors.admission import decide
-from protocols.messages import Denied, EndReason, Granted
+from protocols.messages import CredentialKind, Denied, EndReason, Granted
 from storage.audit import audit
 from storage.interfaces import (
     Collect,
@@ -24,6 +24,7 @@ from storage.interfaces import (
     ProductSetup,
     RefundBooked,
     RequestRefund,
+    ReverseAdmission,
     SaleBooked,
     TicketBooks,
     TransferPlaces,
@@ -36,6 +37,7 @@ from storage.testing import (
     hash_id,
     ledger_running,
     product,
+    run_sql,
     sale,
     setup,
 )
@@ -467,4 +469,93 @@ async def test_scenario_6_a_cancellation_between_grant_and_passage_waits_for_the
         assert asked.state == "requested" and not asked.repeated, "a refusal leaves nothing behind under its key"
         denied = await ledger.scan(ticket.ticket)
         assert isinstance(denied, Denied)
+        await clean(database)
+
+
+# --- with the gate's own rules ----------------------------------------------------------------------------------------
+
+
+async def show_id(ledger: LedgerUser, number: str, lane: str = "lane1") -> Granted | Denied:
+    return await ledger.scan(
+        0, lane=lane, kind=CredentialKind.ID_NUMBER, credential_hash=hash_id("id_number", number)
+    )
+
+
+async def test_each_named_person_passes_once_by_id_and_the_guides_code_lets_in_the_rest() -> None:
+    """Real-name groups (section 6, rule 8; invariant 7): both draw from the same counters, nobody passes twice."""
+    site = setup(products=[product("g", pax=6, product_class="group")])
+    async with fresh_database() as database, ledger_running(database.dsn, decide=decide, site=site) as ledger:
+        (group,) = await ledger.sell("g")
+        people = [person(f"11010119900307{number:04}") for number in range(2)]
+        await ledger.ask(command(NamePeople, ticket=group.ticket, people=people))
+        guide = await batch(ledger, group.ticket, "lane1", 10, 4)
+        assert (guide.pax, guide.remaining) == (4, 0), "two places are other people's"
+        await ledger.ends(guide, 4, lane="lane1")
+        again = await ledger.scan(group.ticket, lane="lane1")
+        assert isinstance(again, Denied)
+        answers: list[Granted | Denied] = []
+
+        async def present(number: int) -> None:
+            answers.append(await show_id(ledger, "110101199003070000", f"lane{number}"))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(2, 12):
+                nursery.start_soon(present, number)
+        (granted,) = [answer for answer in answers if isinstance(answer, Granted)]
+        assert granted.pax == 1
+        lane = await database.fetchval("select lane from holds")
+        await ledger.passes(granted, lane=lane)
+        await ledger.ends(granted, 1, lane=lane)
+        assert isinstance(await show_id(ledger, "110101199003070000"), Denied), "once is once"
+        assert isinstance(await show_id(ledger, "110101199003070001"), Granted)
+        assert isinstance(await show_id(ledger, "110101199003070002"), Denied), "not on the list"
+        await clean(database)
+
+
+async def test_code_and_paper_are_alternatives_and_never_more_than_was_sold() -> None:
+    """Invariant 2: collected + passed by the code <= sold - refunded, whichever comes first."""
+    async with fresh_database() as database, ledger_running(database.dsn, decide=decide) as ledger:
+        (group,) = await ledger.sell("group30")
+        collected: Collected = await ledger.ask(command(Collect, ticket=group.ticket, places=20, workstation="w1"))
+        by_code = await batch(ledger, group.ticket, "lane1", 50, 7)
+        assert by_code.pax == 10, "twenty are in somebody's hand"
+        with pytest.raises(LedgerRefused, match=r"0 places .* can be collected"):
+            await ledger.ask(command(Collect, ticket=group.ticket, places=1, workstation="w1"))
+        await ledger.ends(by_code, 7, lane="lane1")
+        with pytest.raises(LedgerRefused, match=r"3 places .* can be collected, not 4"):
+            await ledger.ask(command(Collect, ticket=group.ticket, places=4, workstation="w1"))
+        async with trio.open_nursery() as nursery:
+            for number, paper in enumerate(collected.papers):
+                nursery.start_soon(_walk, ledger, paper, f"lane{number}")
+        (right,) = (await books_of(ledger, group.ticket)).rights
+        assert right.redeemed == 27
+        await refund(ledger, group.ticket, 3)
+        assert (await books_of(ledger, group.ticket)).state == "used"
+        with pytest.raises(Exception, match="never_more_set_aside_than_sold"):
+            await run_sql(database.dsn, "update entitlements set set_aside = set_aside + 8")
+        await clean(database)
+
+
+async def _walk(ledger: LedgerUser, code: int, lane: str) -> None:
+    granted = await ledger.scan(code, lane=lane)
+    assert isinstance(granted, Granted) and granted.pax == 1, granted
+    await ledger.passes(granted, lane=lane)
+    await ledger.ends(granted, 1, lane=lane)
+
+
+async def test_invariant_4_what_was_redeemed_is_what_passed_less_what_was_reversed() -> None:
+    async with fresh_database() as database, ledger_running(database.dsn, decide=decide) as ledger:
+        (group,) = await ledger.sell("group30")
+        for number in (1, 2, 3):
+            granted = await batch(ledger, group.ticket, f"lane{number}", 5, number)
+            await ledger.ends(granted, number, lane=f"lane{number}")
+        await ledger.ask(command(ReverseAdmission, ticket=group.ticket, places=2))
+        counted = await database.fetch(
+            "select (select sum(redeemed) from entitlements)::int as counter, "
+            "(select count(*) from redemptions)::int as uses, (select count(*) from reversals)::int as undone"
+        )
+        assert counted == [{"counter": 4, "uses": 6, "undone": 2}]
+        for table in ("redemptions", "reversals", "refunds"):
+            with pytest.raises(Exception, match="append-only"):
+                await run_sql(database.dsn, f"truncate {table} cascade")
         await clean(database)

@@ -37,6 +37,7 @@ from storage.interfaces import (
     RefundBooked,
     RequestRefund,
     SaleBooked,
+    StopZone,
 )
 from storage.testing import (
     Database,
@@ -44,6 +45,7 @@ from storage.testing import (
     command,
     fresh_database,
     grant_op,
+    hash_id,
     ledger_running,
     product,
     run_sql,
@@ -212,6 +214,8 @@ async def test_an_order_is_cancelled_before_it_is_paid_and_only_then() -> None:
         ({"pay_within_s": 1e9}, "waits up to"),
         ({"pay_within_s": float("nan")}, "waits up to"),
         ({"product": "free"}, "no money to wait for"),
+        ({"card_hash": hash_id("card", "1")}, "when they are paid"),
+        ({"preprinted": [5]}, "5 is not known|when they are paid"),
     ],
 )
 async def test_an_order_that_cannot_wait_is_refused(changes: dict[str, object], words: str) -> None:
@@ -306,6 +310,30 @@ async def test_the_number_of_places_follows_the_site_file_but_never_below_what_i
         more = product("timed", slots=[SlotTimes(opens="09:00", closes="12:00", places=6)])
         async with ledger_running(database.dsn, decide=decide, site=setup(products=[more])) as ledger:
             await ledger.sell("timed", 2, slot="09:00")
+        await clean(database)
+
+
+async def test_nothing_is_sold_for_today_into_a_zone_whose_sale_is_stopped_and_who_has_a_ticket_enters() -> None:
+    """Stop-sale apart from stop-entry (domain model, section 11); the stricter of stop and slots wins."""
+    zone = ZoneInfo("Asia/Shanghai")
+    site = setup(products=[product("adult"), product("tower", zones=["tower"]), timed()])
+    async with fresh_database() as database, ledger_running(database.dsn, decide=decide, site=site) as ledger:
+        (before,) = await ledger.sell("adult")
+        waits: SaleBooked = await ledger.ask(waiting("adult"))
+        order = {"zone": "park", "what": "sale", "user": "max", "reason": "crowded", "at": time.time()}
+        await ledger.ask(StopZone(**order, until=time.time() + 600))
+        today = datetime.now(zone).date().isoformat()
+        for op in (sale("adult", visit_date=today), sale("adult"), waiting("adult"), sale("timed", slot="09:00")):
+            with pytest.raises(LedgerRefused, match="the sale for today is stopped: park"):
+                await ledger.ask(op)
+        assert await ledger.sell("tower")
+        in_a_week = (datetime.now(zone).date() + timedelta(days=7)).isoformat()
+        assert await ledger.sell("adult", visit_date=in_a_week)
+        paid: PaymentBooked = await ledger.ask(notice(waits.order))
+        assert paid.outcome == "paid", "it was booked before"
+        assert isinstance(await ledger.scan(before.ticket), Granted)
+        await ledger.ask(StopZone(**order, until=None))
+        assert await ledger.sell("adult")
         await clean(database)
 
 

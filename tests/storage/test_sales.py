@@ -71,6 +71,8 @@ async def test_the_same_order_again_is_the_same_order() -> None:
         ({"quantity": 501}, "1 to 500"),
         ({"visit_date": "2026-02-30"}, "YYYY-MM-DD"),
         ({"visit_date": "soon"}, "YYYY-MM-DD"),
+        ({"visit_date": "20261122"}, "YYYY-MM-DD"),
+        ({"visit_date": "2026-W47-7"}, "YYYY-MM-DD"),
         ({"visit_date": "9999-12-31"}, "YYYY-MM-DD"),
         ({"tenders": []}, "10000 cents unpaid"),
         ({"tenders": [("cash", 9_999)]}, "1 cents unpaid"),
