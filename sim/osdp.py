@@ -85,6 +85,11 @@ class SimOsdpReader:
         return self._device is not None and self._device.is_online()
 
     @property
+    def keyed(self) -> bool:
+        """Whether it has a key of its own. One that has none takes what it is given."""
+        return self._key is not None
+
+    @property
     def secure(self) -> bool:
         return self._device is not None and self._device.is_sc_active()
 
@@ -144,6 +149,8 @@ class SimOsdpReader:
     def _carry_out(self, command: dict[str, Any]) -> tuple[int, None]:
         said = dict(command)
         command.clear()
+        if said["command"] == library().CMD_KEYSET:
+            self._key = said.pop("data")  # it survives a power cut; it is in nobody's log
         status = -1 if said["command"] in self._unknown else 0
         if said["command"] == library().CMD_STATUS and any(self._local):
             self._unsaid = True  # the library answers that all is well, whatever we say; the truth follows
