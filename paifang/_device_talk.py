@@ -365,9 +365,9 @@ async def _anything_more(events: list[DeviceEvent]) -> bool:
 
 
 async def _print_one(spec: DeviceSpec, printer: Any, recorder: Recorder, say: Say) -> bool:
-    from paifang._device_samples import test_ticket
+    from paifang._device_samples import sample_ticket
 
-    payload = test_ticket(spec)
+    payload = sample_ticket(spec)
     say(f"printing a test ticket, {len(payload)} bytes")
     recorder.command("print")
     try:

@@ -18,6 +18,7 @@ from paifang._site_shape import Problem, nearest, quoted, shown
 from paifang._site_types import GROUP_MAX
 from paifang._wires import modbus_contact
 from paifang.site import Lane
+from paifang.templates import load_template, template_names
 
 CONTROLLERS_MAX = 64
 FIRE_MAX = 16
@@ -276,6 +277,7 @@ def _printer(key: str, printer: Printer) -> Iterator[Problem]:
             yield Problem(f"{key}.host", f"{shown(printer.host)} is not an address", "an IP address or a host name")
         if printer.port == 0:
             yield Problem(f"{key}.port", "port 0 cannot be dialled", "1 to 65535, usually 9100")
+    yield from _template(f"{key}.template", printer)
     if printer.language != "escpos" and printer.way != "tcp":
         wrong = f'"{printer.language}" over {printer.way}'
         yield Problem(f"{key}.language", wrong, "label printers are reached by TCP")
@@ -293,6 +295,22 @@ def _feedback(tables: list[tuple[int, FeedbackPattern]]) -> Iterator[Problem]:
             patterns = patterns.with_changes({table.key: table.changes()})
         except ValueError as error:
             yield Problem(f"feedback[{position}]", str(error), "what sites/devices.toml shows")
+
+
+def _template(key: str, printer: Printer) -> Iterator[Problem]:
+    """One of ours has to exist and to speak the printer's language; a file below the data folder is read at a job."""
+    name = printer.template
+    if not name:
+        return
+    if "/" in name or name.endswith(".toml"):
+        yield from _file(key, name)
+        return
+    ours = template_names()
+    if name not in ours:
+        wrong = f"there is no template {shown(name)}"
+        yield Problem(key, wrong, f"{quoted(ours)}, or a file that ends in .toml", suggestion=nearest(name, ours))
+    elif (language := load_template(name).language) != printer.language:
+        yield Problem(key, f"{shown(name)} is for {language}, and the printer speaks {printer.language}", quoted(ours))
 
 
 def _modbus(key: str, unit: Board | Fire | CounterDevice) -> Iterator[Problem]:

@@ -124,12 +124,22 @@ class Wires:
         raise ValueError(f'a reader of kind "{reader.kind}" is not supported')
 
     def printer(self, printer: PrinterTable) -> Printer:
-        """The driver of a ticket printer."""
-        from drivers.printer import SerialPrinter, TcpPrinter
+        """A ticket printer, which prints slips by its template."""
+        from drivers.printer import Confirm, FilePrinter, FontGlyphs, LabelPrinter, SerialPrinter, TcpPrinter
+        from paifang.slips import SlipPrinter
 
-        if printer.way == "tcp":
-            return TcpPrinter(printer.host, printer.port)
-        return SerialPrinter(self.path(printer.path), printer.rate)
+        driver: FilePrinter | LabelPrinter | SerialPrinter | TcpPrinter
+        if printer.language != "escpos":
+            driver = LabelPrinter(printer.host, printer.port, language=printer.language)
+        elif printer.way == "tcp":
+            driver = TcpPrinter(printer.host, printer.port, confirm=Confirm(printer.confirm))
+        elif printer.way == "usb":
+            driver = FilePrinter(self.path(printer.path), confirm=Confirm(printer.confirm))
+        else:
+            driver = SerialPrinter(self.path(printer.path), printer.rate, confirm=Confirm(printer.confirm))
+        return SlipPrinter(
+            driver, language=printer.language, template=printer.template, folder=self._data, glyphs=FontGlyphs
+        )
 
     def counter(self, counter: CounterDevice, lane: str) -> Driver:
         """The driver of a people counter."""

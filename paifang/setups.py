@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from actors.lane import LaneConfig
 from actors.occupancy import Marks
 from paifang.keys import KeyRing
 from paifang.site import Lane, Product, SiteFile, Zone
-from protocols.escpos import TicketText
-from protocols.escpos import ticket as render_ticket
 from protocols.messages import LaneMode
 from protocols.rights import ProductRules, ZoneRight
 from protocols.ticketcode import ProductClass, TicketCode, ceil_minute, floor_minute, sign, site_hash
@@ -127,29 +123,3 @@ def ticket_signer(site: SiteFile, keys: KeyRing) -> Callable[[BookedTicket], str
         return sign(code, key)
 
     return sign_ticket
-
-
-def ticket_renderer(site: SiteFile) -> Callable[[BookedTicket, str, int], bytes]:
-    """Turns a booked ticket, its code and its order into ESC/POS bytes."""
-    zone = ZoneInfo(site.site.timezone)
-
-    def when(at: float) -> str:
-        return datetime.fromtimestamp(at, zone).strftime("%Y-%m-%d %H:%M")
-
-    def render(ticket: BookedTicket, code: str, order: int) -> bytes:
-        return render_ticket(
-            TicketText(
-                site_zh=site.site.name,
-                site_en=site.site.name_en,
-                product_zh=ticket.product_name_zh,
-                product_en=ticket.product_name_en,
-                price_cents=ticket.price_cents,
-                pax=ticket.pax,
-                valid_from=when(ticket.valid_from),
-                valid_to=when(ticket.valid_to),
-                order=str(order or ""),
-                code=code,
-            )
-        )
-
-    return render

@@ -47,7 +47,14 @@ READY_S = 30.0
 END_S = 20.0
 LOOK_S = 0.02
 FAST = Timing()
-USERS = {"cashier": "cashier", "operator": "operator", "security1": "security", "security2": "security", "manager": "duty_manager"}
+USERS = {
+    "cashier": "cashier",
+    "operator": "operator",
+    "security1": "security",
+    "security2": "security",
+    "manager": "duty_manager",
+    "technician": "system_manager",
+}
 
 T = TypeVar("T")
 

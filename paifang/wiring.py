@@ -58,8 +58,9 @@ from paifang._wire_devices import Devices
 from paifang.faces import matcher
 from paifang.keys import KeyRing
 from paifang.reload import Reloader
-from paifang.setups import plain_gates, product_setups, site_setup, ticket_renderer, ticket_signer, zone_marks
+from paifang.setups import plain_gates, product_setups, site_setup, ticket_signer, zone_marks
 from paifang.site import SiteFile
+from paifang.slips import ticket_slips
 from paifang.users import load_users
 from paifang.watch import Watch
 from protocols.console import (
@@ -378,7 +379,7 @@ class _Builder:
             business_day_start=self.site.site.business_day_start,
             sign=ticket_signer(self.site, self.keys),
             read_code=lambda text: verifier.verify(text).ticket,
-            render=ticket_renderer(self.site),
+            render=ticket_slips(self.site),
             holder=HolderSeal(
                 hash_card=lambda card: self.keys.hash_id(CredentialKind.CARD, card),
                 seal_name=lambda name: self.keys.seal(name.encode(), HOLDER_CONTEXT),
