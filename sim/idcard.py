@@ -43,6 +43,7 @@ class SimIdReader:
         self.authorised = True
         self.healthy = True  # the security module passes its self test
         self.silent = False
+        self.half_dead = False  # answers that it is well, and nothing else
         self.delay_s = 0.0  # before each answer
         self.garbage = b""  # said before each answer
         self.twice = False  # every answer comes two times
@@ -95,7 +96,7 @@ class SimIdReader:
                     request = decode_request(body)
                 except IdCardError:
                     continue
-                if self.silent:
+                if self.silent or (self.half_dead and request.command is not Command.STATUS):
                     continue
                 if isinstance(request.command, Command):
                     self.heard = [*self.heard[1 - HEARD_MAX :], request.command]

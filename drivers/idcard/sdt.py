@@ -40,6 +40,7 @@ ANSWER_S = 0.4  # for everything but a read; readers answer within 0.1 s
 READ_S = 1.0  # beside the time that the answer takes on the wire
 LAST_ASKS = 2  # an unanswered question is followed by so many for the status, then the reader is given up
 LAST_ASK_S = 0.3
+LOST_MAX = 6  # questions in a row without an answer, of a reader that only ever answers that it is well
 REREAD_S = 1.0  # a document that keeps being found is looked at this often: it may have been exchanged
 GONE_S = 1.0  # a document that was not found for so long was taken away
 READ_TRIES = 3  # of one document
@@ -87,13 +88,15 @@ class IdCardReader:
             self._opened += 1
             self._meter.reconnects = self._opened - 1
             talk = _Talk(line, self._meter, self._path)
-            await self._greet(talk)
+            found: Answer | None = await self._greet(talk)
             self._backoff.reset()
             if self._meter.now(Availability.AVAILABLE):
                 emit(DeviceUp())
             while True:
-                await self._look(talk, emit)
+                await self._look(talk, found, emit)
                 await trio.sleep(POLL_S)
+                await talk.settle()
+                found = await talk.must(Command.FIND)
 
         def lost(exc: DeviceError) -> None:
             self._meter.error(exc)
@@ -106,8 +109,8 @@ class IdCardReader:
     def statistics(self) -> DriverStatistics:
         return self._meter.snapshot()
 
-    async def _greet(self, talk: _Talk) -> None:
-        """Whether the reader may work, and which security module it has."""
+    async def _greet(self, talk: _Talk) -> Answer:
+        """Whether the reader may work, which security module it has, and what its first search says."""
         self._must_be_well(await talk.must(Command.STATUS))
         answer = await talk.ask(Command.MODULE_NUMBER, ANSWER_S)
         if answer is not None and answer.status == Status.OK:
@@ -115,6 +118,11 @@ class IdCardReader:
                 self._meter.firmware = "SAM " + module_number(answer.data)
             except IdCardError as exc:
                 self._meter.error(exc)
+        found = await talk.must(Command.FIND)
+        if found is None:
+            raise DeviceUnavailable(f"{self._path}: answers that it is well, and nothing else")
+        self._must_be_well(found)
+        return found
 
     def _must_be_well(self, answer: Answer | None) -> None:
         if answer is None:
@@ -124,10 +132,8 @@ class IdCardReader:
         if answer.status == Status.SELF_TEST:
             raise DeviceRefused(f"{self._path}: {answer.words}")
 
-    async def _look(self, talk: _Talk, emit: Emit) -> None:
-        """One round: is there a document, and a new one?"""
-        await talk.settle()
-        found = await talk.must(Command.FIND)
+    async def _look(self, talk: _Talk, found: Answer | None, emit: Emit) -> None:
+        """What a search has found, or may have found: is there a document, and a new one?"""
         self._must_be_well(found)
         now = trio.current_time()
         # Without an answer it may have found one all the same, and most readers say so only once: try to read it.
@@ -189,6 +195,7 @@ class _Talk:
         self._meter = meter
         self._name = name
         self._framer = SdtFramer()
+        self._lost = 0
         self._read_s = READ_S + FRAME_BYTES_MAX * BITS_PER_BYTE / line.baud
 
     async def settle(self) -> None:
@@ -207,7 +214,11 @@ class _Talk:
         """
         answer = await self.ask(command, self._read_s if command is Command.READ else ANSWER_S)
         if answer is not None:
+            self._lost = 0
             return answer
+        self._lost += 1
+        if self._lost > LOST_MAX:
+            raise DeviceUnavailable(f"{self._name}: answers that it is well, and nothing else")
         for _ in range(LAST_ASKS):
             await self.settle()
             status = await self.ask(Command.STATUS, LAST_ASK_S)

@@ -7,6 +7,7 @@ file; test runs beside each other take turns.  vpcd's ports are free ones, by a 
 from __future__ import annotations
 
 import fcntl
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +22,7 @@ PCSCD = "/usr/sbin/pcscd"
 DRIVER = Path("/usr/lib/pcsc/drivers/serial/libifdvpcd.so")
 SOCKET = Path("/run/pcscd/pcscd.comm")
 LOCK = Path(tempfile.gettempdir()) / "paifang-pcscd.lock"
-LOCK_S = 100.0  # another run may be at it
+LOCK_S = 400.0  # other runs may be at it
 LOCK_POLL_S = 0.2
 START_S = 20.0
 END_S = 10.0
@@ -40,12 +41,19 @@ class PcscService:
         (folder / "reader.conf.d").mkdir()
         (folder / "reader.conf.d" / "vpcd").write_text("\n".join(lines) + "\n")
 
-    async def start(self) -> None:
-        """Start, and wait until it listens on both sides. Raises AssertionError with its last words."""
+    async def start(self, *, reader: bool = True) -> None:
+        """Start, and wait until it listens on both sides. Raises AssertionError with its last words.
+
+        Without `reader` it knows none, as when a reader is not plugged in.
+        """
+        folder = self._folder / ("reader.conf.d" if reader else "none")
+        folder.mkdir(exist_ok=True)
+        # should this process be killed, pcscd goes too, and is not in the way of the next run
+        leave = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         log = self._folder / "pcscd.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: ASYNC220  it is to be stopped and killed by hand
-                [PCSCD, "--foreground", "--info", "--config", str(self._folder / "reader.conf.d")],
+                [*leave, PCSCD, "--foreground", "--info", "--config", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -55,7 +63,7 @@ class PcscService:
                 with suppress(OSError):
                     with socket.socket(socket.AF_UNIX) as client:
                         client.connect(str(SOCKET))
-                    if _listening(self.port):
+                    if not reader or _listening(self.port):
                         return
                 await trio.sleep(0.02)
         words = log.read_text(errors="replace")[-2000:]

@@ -33,9 +33,9 @@ def person(ordinal: int) -> IdDocument:
 class Bench:
     """A reader, its driver, and what the driver reported."""
 
-    def __init__(self, path: Path, nursery: trio.Nursery, **options: object) -> None:
-        self.reader = SimIdReader("lane", path)
-        self.driver = IdCardReader(str(path), **options)  # type: ignore[arg-type]
+    def __init__(self, path: Path, nursery: trio.Nursery, baud: int = 115200, **options: object) -> None:
+        self.reader = SimIdReader("lane", path, baud)
+        self.driver = IdCardReader(str(path), baud, **options)  # type: ignore[arg-type]
         self.events: list[DeviceEvent] = []
         self.read_s: list[float] = []  # from the search that found a document to its number
         self.nursery = nursery
@@ -145,6 +145,15 @@ async def test_the_number_is_nowhere_but_in_the_event(bench: Bench, caplog: pyte
     assert not any(part in text for text in words for part in (document.number, document.number[6:17], document.name))
 
 
+async def test_a_document_that_lies_there_from_the_start_is_read(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        bench = Bench(tmp_path / "id", nursery)
+        bench.reader.present(person(1))
+        await bench.until("read", bench.numbers)
+        assert [type(event) for event in bench.events] == [DeviceUp, CredentialRead]
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 async def test_the_photograph_is_dropped_unless_asked_for(tmp_path: Path, wanted: bool) -> None:
     photos: list[bytes] = []
@@ -221,6 +230,29 @@ async def test_silence_is_noticed_once_and_its_end_too(bench: Bench) -> None:
     assert [type(event) for event in bench.events] == [DeviceUp, DeviceDown, DeviceUp]
     bench.reader.present(person(1))
     await bench.until("read", bench.numbers)
+
+
+async def test_a_reader_that_is_well_and_finds_nothing_is_down(bench: Bench) -> None:
+    await bench.up()
+    bench.reader.half_dead = True
+    await bench.until("down", lambda: isinstance(bench.events[-1], DeviceDown))
+    await trio.sleep(2.0)
+    assert [type(event) for event in bench.events] == [DeviceUp, DeviceDown]
+    assert "nothing else" in bench.driver.statistics().last_error
+    bench.reader.half_dead = False
+    await bench.until("up again", lambda: isinstance(bench.events[-1], DeviceUp))
+    bench.reader.present(person(1))
+    await bench.until("read", bench.numbers)
+
+
+async def test_a_slow_line_reads_too(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        bench = Bench(tmp_path / "id", nursery, 19200)
+        await bench.up()
+        bench.reader.present(person(1))
+        await bench.until("read", bench.numbers)
+        assert bench.driver.statistics().bad_frames == 0
+        nursery.cancel_scope.cancel()
 
 
 async def test_power_lost_under_a_document_is_no_second_presentation(bench: Bench) -> None:

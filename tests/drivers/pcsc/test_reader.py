@@ -42,7 +42,7 @@ OTHER_UID = bytes.fromhex("04FFEEDD")
 KEYS = CardKeys(b"m" * 32, b"site")
 WAIT_S = 30.0
 
-pytestmark = pytest.mark.timeout(200)  # they may wait for another run to leave pcscd
+pytestmark = pytest.mark.timeout(480)  # they may wait for other runs to leave pcscd
 
 
 class _Direct:
@@ -329,6 +329,18 @@ async def test_no_service_at_start_and_one_later() -> None:
         await bench.service.start()
         await bench.until_events(2)
         assert bench.events[1] == DeviceUp()
+
+
+async def test_a_reader_that_is_not_plugged_in_is_waited_for(bench: Bench) -> None:
+    await bench.service.kill()
+    await bench.service.start(reader=False)
+    bench.nursery.start_soon(CardReader(READER).run, bench.events.append)
+    await bench.until_events(1)
+    assert isinstance(bench.events[0], DeviceDown) and "there is none at all" in bench.events[0].reason
+    await bench.service.kill()
+    await bench.service.start()
+    await bench.until_events(2)
+    assert bench.events[1:] == [DeviceUp()]
 
 
 async def test_without_pyscard_the_reader_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
