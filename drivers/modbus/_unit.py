@@ -10,7 +10,7 @@ import trio
 
 from drivers._statistics import Meter
 from drivers.base import RETRY_MAX_S, SILENT_AFTER_S, Availability, DeviceDown, DeviceEvent, DriverStatistics, Emit
-from drivers.errors import DeviceError, DeviceRefused
+from drivers.errors import DeviceError
 from drivers.modbus._bus import ModbusBus, Turn
 from drivers.serial import Backoff
 from protocols.modbus import UNIT_MAX, Answer, Request
@@ -35,6 +35,7 @@ class Unit(ABC):
         self._retry_max_s = RETRY_MAX_S
         self._meter = Meter()
         self._heard_at = 0.0  # Trio's clock: the last good answer
+        self._complete_at = 0.0  # and the last round in which every answer was good
         self._nap: trio.CancelScope | None = None
         self._woken = False  # there is news since the round began
         self._emit: Emit = to_nobody
@@ -43,7 +44,7 @@ class Unit(ABC):
     async def run(self, emit: Emit) -> None:
         """Serve the unit until cancelled."""
         self._emit = emit
-        self._heard_at = trio.current_time()
+        self._heard_at = self._complete_at = trio.current_time()
         try:
             async with self._bus.attached():
                 try:
@@ -105,16 +106,14 @@ class Unit(ABC):
         self._woken = False
         try:
             pause_s = await self._round()
-        except DeviceRefused as exc:  # it speaks: an address that it does not have, or a fault of its own
-            self._down(str(exc))
-            return min(self._backoff.next_s(), self._retry_max_s)
-        except DeviceError as exc:
+        except DeviceError as exc:  # silent, busy, or asked for an address that it does not have
             self._meter.error(exc)
-            if trio.current_time() - self._heard_at < SILENT_AFTER_S:
+            if trio.current_time() - self._complete_at < SILENT_AFTER_S:
                 return SUSPECT_PAUSE_S
             self._down(str(exc))
             return min(self._backoff.next_s(), self._retry_max_s)
         self._backoff.reset()
+        self._complete_at = trio.current_time()
         if self._opened not in (-1, self._bus.opened):
             self._meter.reconnects += 1
         self._opened = self._bus.opened

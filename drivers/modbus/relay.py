@@ -255,11 +255,21 @@ class RelayGate(Unit):
         registers = await self._registers()
         self._observe(coils, inputs, registers)
 
+    def _urgency(self) -> Turn:
+        """On a full bus, a gate at which something happens is read before those at which nothing does."""
+        if self._meter.availability is not Availability.AVAILABLE:
+            return Turn.POLL
+        if self._released:
+            return Turn.POLL if self._barrier is Barrier.RELEASED else Turn.RELEASE
+        busy = self._turn_now is not None or trio.current_time() < self._rearm_until
+        return Turn.COMMAND if busy else Turn.POLL
+
     async def _bits(self, function: Function, addresses: list[int]) -> dict[int, bool]:
         if not addresses:
             return {}
         first = addresses[0]
-        answer: Answer = await self._ask(read_bits(self._unit, function, first, addresses[-1] - first + 1))
+        request = read_bits(self._unit, function, first, addresses[-1] - first + 1)
+        answer: Answer = await self._ask(request, self._urgency())
         return {address: answer.bits[address - first] for address in addresses}
 
     async def _registers(self) -> tuple[int, int] | None:
@@ -273,18 +283,22 @@ class RelayGate(Unit):
         if address is None:
             return 0
         table = Function.READ_INPUT_REGISTERS if wiring.register_table == "input" else Function.READ_HOLDING_REGISTERS
-        answer = await self._ask(read_registers(self._unit, table, address, wiring.register_words))
+        answer = await self._ask(read_registers(self._unit, table, address, wiring.register_words), self._urgency())
         return word_of(answer.registers, low_first=wiring.low_word_first)
 
     def _observe(self, coils: dict[int, bool], inputs: dict[int, bool], registers: tuple[int, int] | None) -> None:
         """One reading. Synchronous, so that nothing can come between what was seen and what is said about it."""
         wiring, now, first = self._wiring, trio.current_time(), not self._inputs and not self._coils
-        before, self._coils, self._inputs = self._inputs, coils, inputs
+        before, was_on = self._inputs, self._coils.get(wiring.hold)
+        self._coils, self._inputs = coils, inputs
         apart = wiring.hold != wiring.open_coil
         if coils[wiring.hold] is not wiring.hold_releases:
             self._rearm_until = -math.inf
         if apart and not self._released and now >= self._rearm_until:
             self._held = coils[wiring.hold] is wiring.hold_releases
+        elif not apart and not self._released:  # found on at the start it was left by a crash; later somebody did it
+            mine = self._turn_now is not None or now < self._rearm_until
+            self._held = coils[wiring.hold] and (self._held or (was_on is False and not mine))
         if self._device_counts is not None and registers is not None:
             read = self._device_counts.read(*registers, now)
             step = Step() if read is None else read

@@ -8,6 +8,7 @@ what they say is only a hint to look, and the index tells what was lost.
 from __future__ import annotations
 
 import collections
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -238,17 +239,16 @@ class UhppoteController:
             first = newest - CATCH_UP_MAX + 1
             self.passed_over += first - self._handled - 1
             self.meter.error(f"{first - self._handled - 1} events passed over")
-        events: list[Event] = []
+        events: list[tuple[Event, float]] = []
         for index in range(first, newest + 1):
             event: Event | None = await exchange.ask(ask_event(self.serial, index))
             self.recovered += index not in announced
             if event is not None and event.type != EventType.NONE:
-                events.append(event)
+                events.append((event, _age_s(event, status, index in announced)))
         if newest > self._handled:
             await exchange.ask(mark_handled(self.serial, newest))
             self._handled = newest
-        for event in events:
-            age_s = (status.clock - event.at).total_seconds() if status.clock and event.at else float("inf")
+        for event, age_s in events:
             for face in self._faces:
                 face.on_event(event, age_s)
 
@@ -292,3 +292,10 @@ class UhppoteController:
         with trio.CancelScope() as self._nap:
             await trio.sleep(max(0.0, pause_s))
         self._nap = None
+
+
+def _age_s(event: Event, status: Status, announced: bool) -> float:
+    """How long ago it happened, by the controller's own clock; with a broken one, whether its packet came just now."""
+    if status.clock is None or event.at is None:
+        return 0.0 if announced else math.inf
+    return (status.clock - event.at).total_seconds()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from drivers._cumulative import OwnCounts
 from drivers.base import (
     AlarmKind,
     Barrier,
@@ -22,7 +23,6 @@ from drivers.base import (
     InputChanged,
     PassageCounted,
 )
-from drivers._cumulative import OwnCounts
 from drivers.modbus._contact import Contact, Watched
 from drivers.uhppote._exchange import Exchange
 from protocols.messages import Direction

@@ -745,3 +745,64 @@ async def test_passages_are_never_told_before_the_opening_nor_after_the_closing_
         kinds = [event for event in r.heard.events if isinstance(event, PassageCounted | BarrierChanged)]
         at = next(i for i, event in enumerate(kinds) if isinstance(event, PassageCounted))
         assert any(isinstance(e, BarrierChanged) and e.barrier is not Barrier.CLOSED for e in kinds[:at])
+
+
+async def test_a_busy_unit_is_asked_again_and_not_given_up():
+    async with rig() as r:
+        r.sim.busy = 3
+        r.gate.open(ENTRY, 1, 10.0)
+        await until(lambda: r.sim.may_pass(ENTRY))
+        r.sim.person()
+        await until(lambda: r.heard.people() == [1])
+        assert r.heard.of(DeviceDown) == [] and r.sim.openings == 1
+
+
+async def test_a_wiring_that_the_board_does_not_have_is_said_and_raises_nothing():
+    wiring = RelayWiring(open_coil=0, open_input=500)
+    async with rig(wiring, start=False) as r:
+        heard = Recorder()
+        r.nursery.start_soon(r.gate.run, heard)
+        await until(lambda: heard.of(DeviceDown))
+        assert "illegal address" in heard.of(DeviceDown)[0].reason and heard.of(DeviceUp) == []
+
+
+async def test_a_shared_coil_that_somebody_switches_on_is_left_on_until_rearmed():
+    """`paifang evacuate` writes it beside a server that lives; the server must not shut the gate again."""
+    wiring = RelayWiring(open_coil=0, open_input=0, closed_input=1)
+    async with rig(wiring) as r:
+        r.sim.coils[0] = True
+        await until(lambda: moves(r.heard)[-1:] == [Barrier.RELEASED])
+        polls = len(r.sim.heard)
+        await until(lambda: len(r.sim.heard) > polls + 20)
+        assert r.sim.coils[0] is True
+        r.gate.release()
+        polls = len(r.sim.heard)
+        await until(lambda: len(r.sim.heard) > polls + 6)
+        r.gate.rearm()
+        await until(lambda: not r.sim.coils[0] and moves(r.heard)[-1:] == [Barrier.CLOSED])
+
+
+async def test_on_a_full_bus_a_turn_does_not_wait_for_everybodys_polls(monkeypatch):
+    """Twelve slow units that are polled as fast as the bus goes, three exchanges each: an opening waits for what is in
+    the queue already, and not for a whole round of everybody."""
+    sims = [SimRelayGate(unit) for unit in range(1, 13)]
+    opened_after: list[int] = []
+
+    def exchanges() -> int:
+        return sum(len(sim.heard) for sim in sims)
+
+    monkeypatch.setattr(sims[7], "switched", lambda coil, on: opened_after.append(exchanges() - before))
+    for sim in sims:
+        sim.slow_s = 0.02
+    async with trio.open_nursery() as nursery:
+        bus = ModbusBus.tcp("127.0.0.1", await nursery.start(SimModbus(*sims).serve_tcp))
+        gates = [RelayGate(bus, sim.unit, WIRING, poll_s=0.01) for sim in sims]
+        logs = [Recorder() for _ in sims]
+        for gate, log in zip(gates, logs, strict=True):
+            nursery.start_soon(gate.run, log)
+        await until(lambda: all(log.of(DeviceUp) for log in logs))
+        before = exchanges()
+        gates[7].open(ENTRY, 1, 10.0)
+        await until(lambda: opened_after)
+        assert opened_after[0] <= 20
+        nursery.cancel_scope.cancel()

@@ -409,3 +409,25 @@ async def test_counting_goes_on_from_what_was_booked():
 def test_what_cannot_be_is_refused(make):
     with pytest.raises(ValueError, match=r"\w"):
         make()
+
+
+async def test_a_controller_with_a_broken_clock_still_reads_cards(monkeypatch):
+    """Its time is no time: then a swipe is of now when its packet has just come, and old otherwise."""
+    async with rig() as r:
+        event_packet, answer = r.sim.event_packet, r.sim._answer
+
+        def without_time(packet: bytes | None) -> bytes | None:
+            return None if packet is None else packet[:20] + b"\xff" * 7 + packet[27:37] + b"\xff" * 3 + packet[40:]
+
+        monkeypatch.setattr(r.sim, "event_packet", lambda event: without_time(event_packet(event)))
+        keep = (0x20, 0xB0)
+        monkeypatch.setattr(
+            r.sim, "_answer", lambda asked: without_time(answer(asked)) if asked[1] in keep else answer(asked)
+        )
+        await until(lambda: r.door.statistics().clock_skew_s is None)
+        r.sim.swipe(31)
+        await until(lambda: r.numbers() == ["31"])
+        r.sim.lose_events = 1
+        r.sim.swipe(32)
+        r.sim.swipe(33)
+        await until(lambda: r.numbers() == ["31", "33"])
