@@ -6,7 +6,9 @@ It can misbehave on command: silent, wrong password, garbage, reports twice or i
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+from urllib.request import parse_http_list, parse_keqv_list
 
 import h11
 import trio
@@ -20,14 +22,16 @@ READ_BYTES = 4096
 POST_S = 10.0
 LOOK_S = 0.02  # between two looks whether there is something new to publish
 RECONNECT_S = 0.2
+NONCE = "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v"
 
 
 class SimCounter:
     """`entries` and `exits` are its counts; `report()` is what it says of itself, in the form of Axis' `live-sum`."""
 
-    def __init__(self, serial: str = "SIM-1", *, user: str = "", password: str = "") -> None:
+    def __init__(self, serial: str = "SIM-1", *, user: str = "", password: str = "", digest: str = "") -> None:
         self.serial = serial
         self.user, self.password = user, password
+        self.digest = digest  # MD5 or SHA-256; empty: basic authentication
         self.entries = 0
         self.exits = 0
         self.silent = False
@@ -64,12 +68,27 @@ class SimCounter:
 
         await trio.serve_listeners(one, listeners)
 
-    def _answer(self, method: str, headers: dict[bytes, bytes], body: bytes) -> tuple[int, bytes]:
+    def _answer(self, method: str, headers: dict[bytes, bytes], body: bytes) -> tuple[int, dict[str, str], bytes]:
         self.asked += 1
-        wanted = b"Basic " + base64.b64encode(f"{self.user}:{self.password}".encode())
-        if self.user and headers.get(b"authorization") != wanted:
-            return 401, b""
-        return 200, self.report()
+        if self.user and not self._may(headers.get(b"authorization", b"").decode("latin-1")):
+            nonce = f'Digest realm="sim", nonce="{NONCE}", qop="auth", algorithm={self.digest}'
+            return 401, {"WWW-Authenticate": nonce if self.digest else 'Basic realm="sim"'}, b""
+        return 200, {}, self.report()
+
+    def _may(self, authorization: str) -> bool:
+        if not self.digest:
+            return authorization == "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        scheme, _, rest = authorization.partition(" ")
+        if scheme != "Digest":
+            return False
+        said = parse_keqv_list(parse_http_list(rest))
+
+        def hashed(text: str) -> str:
+            return hashlib.new(self.digest.replace("-", "").lower(), text.encode(), usedforsecurity=False).hexdigest()
+
+        secret, place = hashed(f"{self.user}:sim:{self.password}"), hashed(f"GET:{said.get('uri')}")
+        wanted = hashed(f"{secret}:{NONCE}:{said.get('nc')}:{said.get('cnonce')}:{said.get('qop')}:{place}")
+        return said.get("response") == wanted and said.get("username") == self.user
 
     # --- telling --------------------------------------------------------------------------------------------------
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import secrets
 import ssl
 from collections.abc import Callable
 
 import h11
 import trio
 
+from drivers.counter import _digest as digest
 from drivers.errors import DeviceRefused, DeviceUnavailable
 from protocols.peoplecounter import BODY_MAX
 
@@ -17,8 +19,8 @@ REQUEST_S = 5.0  # for a whole exchange, in either shape
 UNAUTHORIZED = frozenset({401, 403})
 HEAD_MAX = 16 * 1024  # bytes of a request's head
 
-Handle = Callable[[str, dict[bytes, bytes], bytes], tuple[int, bytes]]
-"""(method, headers in lower case, body) -> the status and the body of the answer."""
+Handle = Callable[[str, dict[bytes, bytes], bytes], tuple[int, dict[str, str], bytes]]
+"""(method, headers in lower case, body) -> status, further headers and body of the answer."""
 
 
 class NotAuthorized(DeviceRefused):
@@ -39,37 +41,59 @@ async def get(host: str, port: int, target: str, *, tls: bool, user: str, passwo
 
 
 async def _get(host: str, port: int, target: str, *, tls: bool, user: str, password: str) -> bytes:
+    status, challenges, body = await _ask(host, port, target, tls=tls, authorization="")
+    if status == 401 and user:  # a password is shown only to a device that asks, and in its best form
+        authorization = _answer_to(challenges, target, user=user, password=password)
+        if authorization:
+            status, _, body = await _ask(host, port, target, tls=tls, authorization=authorization)
+    if status in UNAUTHORIZED:
+        raise NotAuthorized(f"{host}:{port}: refuses our name and password ({status})")
+    if status != 200:
+        raise DeviceRefused(f"{host}:{port}: answers {status}")
+    return body
+
+
+def _answer_to(challenges: list[str], target: str, *, user: str, password: str) -> str:
+    for challenge in challenges:
+        answered = digest.answer(
+            challenge, user=user, password=password, method="GET", target=target, cnonce=secrets.token_hex(8)
+        )
+        if answered is not None:
+            return answered
+    if any(challenge.lower().startswith("basic") for challenge in challenges):
+        return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+    return ""
+
+
+async def _ask(host: str, port: int, target: str, *, tls: bool, authorization: str) -> tuple[int, list[str], bytes]:
+    """One request on a connection of its own: status, challenges, body."""
     stream: trio.abc.Stream = await trio.open_tcp_stream(host, port)
     if tls:
         stream = trio.SSLStream(stream, ssl.create_default_context(), server_hostname=host, https_compatible=True)
     try:
-        headers = [("Host", f"{host}:{port}"), ("Accept", "application/json"), ("Connection", "close")]
-        if user:
-            word = base64.b64encode(f"{user}:{password}".encode()).decode()
-            headers.append(("Authorization", f"Basic {word}"))
+        headers = [("Host", f"{host}:{port}".encode()), ("Accept", b"application/json"), ("Connection", b"close")]
+        if authorization:
+            headers.append(("Authorization", authorization.encode()))
         connection = h11.Connection(h11.CLIENT)
         await stream.send_all(
             connection.send(h11.Request(method="GET", target=target, headers=headers))
             + connection.send(h11.EndOfMessage())
         )
-        status, body = 0, b""
+        status, challenges, body = 0, [], b""
         while not isinstance(event := await _next(connection, stream), h11.EndOfMessage):
             if isinstance(event, h11.Response):
                 status = event.status_code
+                challenges = [value.decode("latin-1") for name, value in event.headers if name == b"www-authenticate"]
             elif isinstance(event, h11.Data):
                 body += event.data
                 if len(body) > BODY_MAX:
                     raise DeviceRefused(f"{host}:{port}: says more than {BODY_MAX} bytes")
             elif isinstance(event, h11.ConnectionClosed):
                 raise DeviceUnavailable(f"{host}:{port}: closed the connection")
+        return status, challenges, body
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time()):
             await stream.aclose()
-    if status in UNAUTHORIZED:
-        raise NotAuthorized(f"{host}:{port}: refuses our name and password ({status})")
-    if status != 200:
-        raise DeviceRefused(f"{host}:{port}: answers {status}")
-    return body
 
 
 async def serve(stream: trio.SocketStream, handle: Handle) -> None:
@@ -78,8 +102,9 @@ async def serve(stream: trio.SocketStream, handle: Handle) -> None:
     with trio.move_on_after(REQUEST_S):
         try:
             while True:
-                status, body = await _one(connection, stream, handle)
-                answer = h11.Response(status_code=status, headers=[("Content-Length", str(len(body)))])
+                status, headers, body = await _one(connection, stream, handle)
+                lines = [("Content-Length", str(len(body))), *headers.items()]
+                answer = h11.Response(status_code=status, headers=lines)
                 sent = [connection.send(part) for part in (answer, h11.Data(body), h11.EndOfMessage())]
                 await stream.send_all(b"".join(part for part in sent if part))
                 if connection.our_state is h11.MUST_CLOSE or connection.their_state is not h11.DONE:
@@ -91,7 +116,9 @@ async def serve(stream: trio.SocketStream, handle: Handle) -> None:
         await stream.aclose()
 
 
-async def _one(connection: h11.Connection, stream: trio.SocketStream, handle: Handle) -> tuple[int, bytes]:
+async def _one(
+    connection: h11.Connection, stream: trio.SocketStream, handle: Handle
+) -> tuple[int, dict[str, str], bytes]:
     request: h11.Request | None = None
     body = b""
     while True:
@@ -103,7 +130,7 @@ async def _one(connection: h11.Connection, stream: trio.SocketStream, handle: Ha
         elif isinstance(event, h11.Data):
             body += event.data
             if len(body) > BODY_MAX:
-                return 413, b""
+                return 413, {}, b""
         elif isinstance(event, h11.EndOfMessage):
             break
         else:

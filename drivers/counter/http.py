@@ -24,7 +24,7 @@ REBIND_S = 5.0  # between two tries to listen on a port that is taken
 class HttpPullCounter(CounterDriver):
     """Asks `url` (http or https) every `poll_s`. Raises ValueError for an address that cannot be.
 
-    Basic authentication only.  A counter that refuses the password is `unauthenticated`, and asked once a minute.
+    Basic and digest authentication.  A counter that refuses the password is `unauthenticated`, and asked once a minute.
     """
 
     def __init__(
@@ -40,7 +40,8 @@ class HttpPullCounter(CounterDriver):
     ) -> None:
         super().__init__(JSON_MODULUS, rng)
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or poll_s <= 0:
+        plain = url.isascii() and url.isprintable() and " " not in url
+        if not plain or parts.scheme not in ("http", "https") or not parts.hostname or parts.username or poll_s <= 0:
             raise ValueError(
                 f"{parts.scheme}://{parts.hostname}: an address such as http://192.0.2.7/path; poll_s above 0"
             )
@@ -154,8 +155,9 @@ class HttpPushCounter(CounterDriver):
         finally:
             self._slots.release_on_behalf_of(stream)
 
-    def _on_request(self, method: str, headers: dict[bytes, bytes], body: bytes) -> tuple[int, bytes]:
-        return (self._on_post(headers, body) if method == "POST" else 405), b""
+    def _on_request(self, method: str, headers: dict[bytes, bytes], body: bytes) -> tuple[int, dict[str, str], bytes]:
+        status = self._on_post(headers, body) if method == "POST" else 405
+        return status, {"WWW-Authenticate": "Bearer"} if status == 401 else {}, b""
 
     def _on_post(self, headers: dict[bytes, bytes], body: bytes) -> int:
         """One report; the status of the answer."""

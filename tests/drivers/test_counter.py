@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from drivers._cumulative import PEOPLE_AT_ONCE_MAX, PEOPLE_PER_S_MAX, Cumulative, OwnCounts
 from drivers.base import Availability, DeviceDown, DeviceUp
 from drivers.counter import CounterRegisters, HttpPullCounter, HttpPushCounter, ModbusCounter, MqttCounter
+from drivers.counter._digest import answer
 from drivers.counter.testing import broker
 from drivers.modbus import ModbusBus
 from drivers.modbus.testing import Recorder, until
@@ -231,8 +232,9 @@ def test_registers_that_cannot_be_are_refused():
 # --- asked over HTTP ----------------------------------------------------------------------------------------------
 
 
-async def test_a_counter_is_asked_over_http():
-    sim = SimCounter(user="gate", password="secret")
+@pytest.mark.parametrize("scheme", ["", "MD5", "SHA-256"])
+async def test_a_counter_is_asked_over_http(scheme):
+    sim = SimCounter(user="gate", password="secret", digest=scheme)
     sim.person(ENTRY, 40)
     async with trio.open_nursery() as nursery:
         port = await nursery.start(sim.serve)
@@ -253,8 +255,9 @@ async def test_a_counter_is_asked_over_http():
         nursery.cancel_scope.cancel()
 
 
-async def test_a_counter_that_refuses_our_password_is_a_state_of_its_own_and_not_asked_on():
-    sim = SimCounter(user="gate", password="secret")
+@pytest.mark.parametrize("scheme", ["", "MD5"])
+async def test_a_counter_that_refuses_our_password_is_a_state_of_its_own_and_not_asked_on(scheme):
+    sim = SimCounter(user="gate", password="secret", digest=scheme)
     async with trio.open_nursery() as nursery:
         port = await nursery.start(sim.serve)
         counter = HttpPullCounter(f"http://127.0.0.1:{port}/", user="gate", password="wrong", poll_s=0.01)
@@ -263,8 +266,50 @@ async def test_a_counter_that_refuses_our_password_is_a_state_of_its_own_and_not
             assert counter.statistics().availability is Availability.UNAUTHENTICATED
             assert "wrong" not in counter.statistics().last_error
             await trio.sleep(0.3)
-            assert sim.asked == 1
+            assert sim.asked == 2, "without a password, and with the wrong one"
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "response"),
+    [
+        ("MD5", "8ca523f5e9506fed4657c9700eebdbec"),
+        ("SHA-256", "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+    ],
+)
+def test_the_example_of_the_digest_standard(algorithm, response):
+    """RFC 7616, section 3.9.1."""
+    challenge = (
+        f'Digest realm="http-auth@example.org", qop="auth, auth-int", algorithm={algorithm}, '
+        'nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"'
+    )
+    said = answer(
+        challenge,
+        user="Mufasa",
+        password="Circle of Life",
+        method="GET",
+        target="/dir/index.html",
+        cnonce="f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ",
+    )
+    assert said is not None and f'response="{response}"' in said and "nc=00000001" in said
+
+
+@given(st.text(max_size=80))
+def test_any_challenge_is_answered_or_left_alone(text):
+    for challenge in (text, f"Digest {text}", f'Digest realm="a", nonce="b", {text}'):
+        said = answer(challenge, user="u", password="p", method="GET", target="/", cnonce="c")
+        assert said is None or said.startswith("Digest ")
+
+
+async def test_names_and_passwords_in_chinese_raise_nothing():
+    for scheme in ("", "MD5"):
+        sim = SimCounter(user="门", password="密码", digest=scheme)
+        async with trio.open_nursery() as nursery:
+            port = await nursery.start(sim.serve)
+            counter = HttpPullCounter(f"http://127.0.0.1:{port}/", user="门", password="密码", poll_s=0.02)
+            async with running(counter) as heard:
+                await until(lambda: heard.of(DeviceUp) or heard.of(DeviceDown))
+            nursery.cancel_scope.cancel()
 
 
 async def test_another_device_at_the_address_is_not_counted():
@@ -298,7 +343,9 @@ async def test_whatever_answers_at_the_address_raises_nothing(answer):
     await until(lambda: open_descriptors() == before)
 
 
-@pytest.mark.parametrize("url", ["ftp://x/", "http:///path", "http://gate:secret@host/", "nonsense"])
+@pytest.mark.parametrize(
+    "url", ["ftp://x/", "http:///path", "http://gate:secret@host/", "nonsense", "http://h/门", "http://h/a b"]
+)
 def test_an_address_that_cannot_be_is_refused_without_repeating_a_password(url):
     with pytest.raises(ValueError, match="http") as refused:
         HttpPullCounter(url)
