@@ -139,8 +139,15 @@ def _check(op: OfficeOp) -> None:
 
 
 def command_key(op: OfficeOp) -> str:
-    """A command's key in the tables: keys of payment providers have name spaces of their own."""
-    return f"pay:{op.tender}:{op.key}" if isinstance(op, PaymentNotice) else f"{op.user}:{op.key}"
+    """A command's key in the tables. Nobody's key is another one's, whatever they are made of.
+
+    A payment provider's keys are the tender's; the ledger's own commands begin with a sign that no length does.
+    """
+    if op.realm:
+        return f"{op.realm}{op.key}"
+    if isinstance(op, PaymentNotice):
+        return f"@{len(op.tender)}:{op.tender}:{op.key}"
+    return f"{len(op.user)}:{op.user}:{op.key}"
 
 
 def _digest(op: OfficeOp) -> bytes:

@@ -23,6 +23,7 @@ from storage.interfaces import LedgerRefused
 OfficeQuestion = FindBooks | ListBatches | ListCodes
 OFFICE_QUESTIONS = (FindBooks, ListBatches, ListCodes)
 BATCHES_SHOWN = 50  # the latest
+TICKETS_SHOWN = 500  # of an order; the one that was asked for comes first, the others in their order
 
 
 async def answer_office(office: Office, question: OfficeQuestion) -> OrderBooks | Batches | Codes:
@@ -58,8 +59,9 @@ async def _find(office: Office, number: int) -> OrderBooks:
         return OrderBooks(order=0)
     order = row["order_id"]
     rights: dict[int, list[tuple[RightCount, RightBooks]]] = {}
-    tickets = {each["ticket"]: each for each in await office.fetch("tickets_of_order", order)}
-    for each in await office.fetch("rights_of_order", order):
+    rows = await office.fetch("tickets_of_order", order, number, TICKETS_SHOWN)
+    tickets = {each["ticket"]: each for each in rows}
+    for each in await office.fetch("rights_of_tickets", list(tickets)):
         ticket = tickets[each["ticket"]]
         rule = office.shop.versions[ticket["product"], ticket["version"]].rules.rights[each["rule"]]
         books = RightBooks(
@@ -73,7 +75,7 @@ async def _find(office: Office, number: int) -> OrderBooks:
         rights.setdefault(each["ticket"], []).append((right_count(each, rule.uses), books))
     credentials: dict[int, list[CredentialBooks]] = {}
     papers: dict[int, int] = {}
-    for each in await office.fetch("credentials_of_order", order):
+    for each in await office.fetch("credentials_of_tickets", list(tickets)):
         papers[each["ticket"]] = papers.get(each["ticket"], 0) + bool(each["paper"] and each["state"] != "void")
         credentials.setdefault(each["ticket"], []).append(
             CredentialBooks(

@@ -8,6 +8,8 @@ transaction, with `user`, `role` and `reason`.  Words and rules: domain model, s
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from protocols.messages import Base
@@ -21,6 +23,7 @@ class OfficeOp(Base, frozen=True, kw_only=True):
     `at` is not part of its identity.
     """
 
+    realm: ClassVar[str] = ""  # not empty for the ledger's own commands: nobody else's key is theirs
     key: str
     user: str
     role: str
@@ -270,7 +273,10 @@ class BatchBooked(Base, frozen=True, kw_only=True):
 
 
 class FindBooks(Base, frozen=True, kw_only=True):
-    """Ask: all about an order, by its number or that of one of its tickets. Answered with `OrderBooks`."""
+    """Ask: all about an order, by its number or that of one of its tickets or papers. Answered with `OrderBooks`.
+
+    Of a very large order the first 500 tickets are told, the one asked for before all others.
+    """
 
     number: int
 

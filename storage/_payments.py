@@ -6,7 +6,7 @@ A payment that comes after its order ran out gets its places back while there ar
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from storage._issue import current_times
 from storage._office import Office, Outcome
@@ -25,6 +25,7 @@ SYSTEM = "system"
 class ExpireOrder(OfficeOp, frozen=True, kw_only=True):
     """The ledger's own command: an order was not paid in time, its places are free again."""
 
+    realm: ClassVar[str] = "#"
     order: int
 
 

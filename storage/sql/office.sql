@@ -416,9 +416,10 @@ select t.ticket, t.line, t.product, t.version, t.state, t.pax, p.name_zh, p.name
   from tickets t
   join products p on p.site = $1 and p.product = t.product and p.version = t.version
  where t.site = $1 and t.order_id = $2
- order by t.line, t.number
+ order by t.ticket = $3 desc, t.line, t.number
+ limit $4
 
--- name: rights_of_order
+-- name: rights_of_tickets
 select e.ticket, e.entitlement, e.rule, e.zone, e.sold, e.redeemed, e.held, e.refunded, e.reserved_refund, e.set_aside,
        (select count(*)::int from credentials c
          where c.site = $1 and c.ticket = e.ticket and c.personal and c.state = 'active' and e.set_aside > 0
@@ -426,16 +427,15 @@ select e.ticket, e.entitlement, e.rule, e.zone, e.sold, e.redeemed, e.held, e.re
                               and u.entitlement = e.entitlement and u.redeemed + u.held > 0)) as promised,
        (select coalesce(sum(u.redeemed + u.held), 0)::int from personal_uses u
          where u.site = $1 and u.entitlement = e.entitlement) as by_people
-  from tickets t join entitlements e on e.site = $1 and e.ticket = t.ticket
- where t.site = $1 and t.order_id = $2
+  from entitlements e
+ where e.site = $1 and e.ticket = any ($2::bigint[])
  order by e.entitlement
 
--- name: credentials_of_order
+-- name: credentials_of_tickets
 select c.ticket, c.credential, c.kind, c.tail, c.state, c.issue_index, c.personal, pp.collection is not null as paper,
        (select coalesce(sum(u.redeemed), 0)::int from personal_uses u
          where u.site = $1 and u.credential = c.credential) as redeemed
-  from tickets t
-  join credentials c on c.site = $1 and c.ticket = t.ticket
+  from credentials c
   left join personal_places pp on pp.site = $1 and pp.credential = c.credential
- where t.site = $1 and t.order_id = $2
+ where c.site = $1 and c.ticket = any ($2::bigint[])
  order by c.credential

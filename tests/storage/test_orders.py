@@ -533,3 +533,35 @@ async def test_two_people_see_every_export_and_what_went_out_is_known_by_its_has
             with pytest.raises(LedgerRefused, match=words):
                 await ledger.ask(command(CreateCodes, **fields))
         await clean(database)
+
+
+async def test_nobody_can_take_anothers_key_away() -> None:
+    """A user's name and key never read like a payment's, a colleague's, or the ledger's own."""
+    site = setup(products=[product("adult"), product("g", pax=5, product_class="group")])
+    async with fresh_database() as database, ledger_running(database.dsn, decide=decide, site=site) as ledger:
+        (group,) = await ledger.sell("g")
+        booked: SaleBooked = await ledger.ask(waiting(pay_within_s=2.0))
+        ask = {"ticket": group.ticket, "places": 1}
+        expiry = f"expire:{booked.order}"
+        for user, key in (("@6", "wechat:tx"), ("pay", "wechat:tx"), ("system", expiry), ("a", "b:c")):
+            await ledger.ask(command(RequestRefund, **ask, user=user, key=key))
+        later: SaleBooked = await ledger.ask(waiting())
+        assert (await ledger.ask(notice(later.order, key="tx"))).outcome == "paid"
+        await state_of(ledger, booked.order, "expired")
+        other: RefundBooked = await ledger.ask(command(RequestRefund, **ask, user="a:b", key="c"))
+        assert not other.repeated
+        await clean(database)
+
+
+async def test_a_large_order_is_told_with_the_ticket_asked_for_first_and_a_large_batch_is_drawn_in_time() -> None:
+    async with fresh_database() as database, ledger_running(database.dsn, decide=decide) as ledger:
+        (line,) = sale("adult", 400).lines
+        booked: SaleBooked = await ledger.ask(sale("adult", lines=[line, line]))
+        last = booked.tickets[-1].ticket
+        books = await found(ledger, last)
+        assert (len(books.tickets), books.tickets[0].ticket) == (500, last)
+        assert [ticket.ticket for ticket in books.tickets[1:]] == [ticket.ticket for ticket in booked.tickets[:499]]
+        batch: BatchBooked = await ledger.ask(command(CreateCodes, product="adult", quantity=10_000), 30.0)
+        codes: Codes = await ledger.ask(ListCodes(batch=batch.batch), 30.0)
+        assert len(codes.codes) == len({ticket for _, ticket in codes.codes}) == 10_000
+        await clean(database)
