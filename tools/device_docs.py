@@ -91,7 +91,7 @@ def page(entries: list[dict[str, Any]]) -> str:
     for entry in entries:
         peer = f"**none** {_rest(entry['real_peer'])}" if is_ours(entry) else _line(entry["real_peer"])
         parts.append(f"| {entry['family']} | `{_name(entry)}` | {_cell(peer)} | {_cell(_line(entry['golden']))} |\n")
-    ours = sorted({_name(entry) for entry in entries if is_ours(entry)})
+    ours = sorted({name for entry in entries if is_ours(entry) for name in _name(entry).split(", ")})
     parts.append(f"\nOnly our own simulators have answered: {', '.join(f'`{name}`' for name in ours) or 'nobody'}.\n")
     return "".join([*parts, *(_section(entry) for entry in entries)])
 
@@ -102,7 +102,8 @@ def _section(entry: dict[str, Any]) -> str:
 
     return (
         f"\n## {_name(entry)}\n\n"
-        f"`{entry['driver']}`\n"
+        + ", ".join(f"`{name}`" for name in drivers_of(entry))
+        + "\n"
         + block("Devices", "devices")
         + block("Transport", "transport")
         + block("Can do", "capabilities")
@@ -117,8 +118,13 @@ def _section(entry: dict[str, Any]) -> str:
     )
 
 
+def drivers_of(entry: dict[str, Any]) -> list[str]:
+    """The dotted names of the drivers that a checklist is about; several have commas between them."""
+    return [name.strip() for name in str(entry["driver"]).split(",")]
+
+
 def _name(entry: dict[str, Any]) -> str:
-    return str(entry["driver"]).rsplit(".", 1)[-1]
+    return ", ".join(name.rsplit(".", 1)[-1] for name in drivers_of(entry))
 
 
 def _line(text: str) -> str:
