@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from storage._admit import facts_of, presented_by, refused_before
 from storage._books import Books
 from storage._facts import Versions
@@ -9,10 +11,14 @@ from storage._gate import load_books
 from storage._pq import Connection
 from storage._sales import booked_ticket
 from storage.interfaces import (
+    Entries,
+    EntryCount,
+    EntryStatistics,
     Explain,
     GrantOp,
     LaneBooks,
     LaneLedger,
+    LedgerRefused,
     ListPrintJobs,
     OpenGrant,
     PassTemplate,
@@ -23,13 +29,13 @@ from storage.interfaces import (
 )
 from storage.queries import load
 
-Question = LaneLedger | PassTemplate | ListPrintJobs
-QUESTIONS = (LaneLedger, PassTemplate, ListPrintJobs)
+Question = LaneLedger | PassTemplate | ListPrintJobs | EntryStatistics
+QUESTIONS = (LaneLedger, PassTemplate, ListPrintJobs, EntryStatistics)
 
 
 async def answer(
     connection: Connection, site: str, question: Question, day_start: float, versions: Versions
-) -> LaneBooks | Template | PrintJobRows:
+) -> LaneBooks | Template | PrintJobRows | Entries:
     """Answer one question."""
     sql = load("questions")
     if isinstance(question, LaneLedger):
@@ -76,6 +82,13 @@ async def answer(
             template_enc=row["template_enc"],
             algorithm=row["algorithm"],
         )
+    if isinstance(question, EntryStatistics):
+        try:
+            days = [date.fromisoformat(question.first), date.fromisoformat(question.last)]
+        except ValueError as exc:
+            raise LedgerRefused(f"a business day is YYYY-MM-DD: {exc}") from exc
+        rows = await connection.fetch(sql["entries"], site, *days)
+        return Entries(rows=[EntryCount(**dict(row)) for row in rows])
     jobs = await connection.fetch(sql["print_jobs"], site, question.order)
     tickets = await connection.fetch(
         sql["tickets_by_id"], site, sorted({row["ticket"] for row in jobs}), question.order

@@ -1,7 +1,7 @@
 """The audit: every promise that the tables can be asked about, checked on live data.
 
 Reads one snapshot in one transaction, so it can run beside the server; stops nothing, changes nothing.
-Each check is a query of `storage/sql/audit.sql` or `audit_office.sql` and carries the name of what it checks.
+Each check is a query of `storage/sql/audit*.sql` and carries the name of what it checks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CHECK_TIMEOUT_S = 300.0  # of one check, on a year of data
 DETAIL_LIMIT = 20  # broken rows told per check
 SCRATCH_SCHEMA = "paifang_audit_scratch"
 GUARDS = "guards_are_in_force"
-FILES = ("audit", "audit_office")  # of storage/sql
+FILES = ("audit", "audit_rights", "audit_office")  # of storage/sql
 
 
 class AuditError(Exception):

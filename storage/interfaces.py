@@ -654,6 +654,32 @@ class ScanBooks(Base, frozen=True, kw_only=True):
     refused: str = ""  # the code of a pre-printed code that was not sold or is void
 
 
+class EntryStatistics(Base, frozen=True, kw_only=True):
+    """Ask: who entered, from one business day (YYYY-MM-DD) to another one inclusive. Answered with `Entries`."""
+
+    first: str
+    last: str
+
+
+class EntryCount(msgspec.Struct, frozen=True, kw_only=True):
+    """Entries into a zone on a business day: first ones, those of people who came back, of staff, and without a grant.
+
+    They add up to `total` (domain model, invariant 27).
+    """
+
+    zone: str
+    day: str
+    first: int
+    reentries: int
+    staff: int
+    free: int
+    total: int
+
+
+class Entries(Base, frozen=True, kw_only=True):
+    rows: list[EntryCount]
+
+
 class ListPrintJobs(Base, frozen=True, kw_only=True):
     """Ask: the print jobs of an order (or, with order None, all unfinished ones). Answered with `PrintJobRows`."""
 

@@ -418,7 +418,7 @@ def sale(name: str = "adult", quantity: int = 1, **changes: Any) -> SaleOp:
     return SaleOp(**(order | changes))
 
 
-def grant_op(ticket: int, **changes: Any) -> GrantOp:
+def grant_op(ticket: int, /, **changes: Any) -> GrantOp:
     """The scan of a ticket's code at lane1, up to ten people, five seconds."""
     fields: dict[str, Any] = {
         "lane": "lane1",

@@ -55,7 +55,8 @@ def decide(rights: list[RightFacts], zone: ZoneFacts, scan: ScanFacts) -> Permit
 
     `rights` are the entitlements that the credential may use, `zone` is the one behind the lane.  Several usable
     rights: one whose slot is now, then the one with the fewest places left, then the one that ends first (domain
-    model, section 4, step 1); if that leaves tickets of different classes, staff must choose.
+    model, section 4, step 1); if that leaves tickets of different classes, staff must choose.  One scan is one use of
+    the people that it is sold for, unless the device asks for more.
     """
     if scan.direction is Direction.EXIT:
         return _exit(rights, scan)
@@ -71,7 +72,7 @@ def decide(rights: list[RightFacts], zone: ZoneFacts, scan: ScanFacts) -> Permit
     if room <= 0:
         return Refusal(code="capacity_hold")
     places = places_for(right, kind)
-    pax = min(places, scan.max_pax, scan.pax or places, room)
+    pax = min(places, scan.max_pax, scan.pax or right.pax, room)
     left = rest_of(right)
     return Permit(
         entitlement=right.entitlement,

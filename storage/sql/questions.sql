@@ -49,3 +49,24 @@ select t.ticket, t.pax, t.product, p.name_zh, p.name_en, p.product_class, p.zone
   left join print_jobs j on j.site = $1 and j.ticket = t.ticket
  where t.site = $1 and (t.ticket = any ($2::bigint[]) or t.order_id = $3)
  order by t.order_id, t.line, t.number
+
+-- name: entries
+-- Each entry is one of four: on a right for the first time, coming back, staff's, or on no right at all.
+select zone, day::text as day, count(*) filter (where what = 'first')::int as first,
+       count(*) filter (where what = 'reentry')::int as reentries, count(*) filter (where what = 'staff')::int as staff,
+       count(*) filter (where what = 'free')::int as free, count(*)::int as total
+  from (select p.to_zone as zone,
+               ((coalesce(p.seen_at, least(p.device_at, p.booked_at)) at time zone s.timezone)
+                - s.business_day_start::interval)::date as day,
+               case when p.kind = 'staff' or g.product_class in ('staff', 'contractor') then 'staff'
+                    when g.grant_id is null then 'free'
+                    when g.kind = 'reentry' then 'reentry'
+                    else 'first' end as what
+          from passages p
+          join sites s on s.site = $1
+          left join grants g on g.site = $1 and g.grant_id = p.grant_id
+         where p.site = $1 and p.direction = 'entry'
+           and p.booked_at >= (($2::date - 1) + s.business_day_start) at time zone s.timezone) entered
+ where day between $2::date and $3::date
+ group by zone, day
+ order by day, zone
