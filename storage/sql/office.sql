@@ -195,7 +195,7 @@ values ($1, $2, $3, $4, $5, to_timestamp($6))
 -- name: latest_uses
 -- The last uses of a ticket that were not reversed, the latest first.
 select r.device, r.boot, r.direction, r.seq, r.entitlement, p.from_zone, p.to_zone,
-       extract(epoch from coalesce(p.seen_at, p.booked_at))::float8 as seen_at, g.credential,
+       extract(epoch from coalesce(p.seen_at, least(p.device_at, p.booked_at)))::float8 as seen_at, g.credential,
        coalesce(c.personal, false) as personal
   from entitlements e
   join redemptions r on r.site = $1 and r.entitlement = e.entitlement

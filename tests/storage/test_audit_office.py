@@ -145,7 +145,7 @@ ALSO = {
     "large_refunds_take_two_people": {"commands_are_in_the_audit_log"},
     "orders_are_issued_once_paid": {"unpaid_tickets_wait_for_their_order"},
     "refunds_stay_within_payments": {"orders_add_up"},
-    "reversals_undo_a_redemption": {"single_use_admits_one_person"},
+    "reversals_undo_a_redemption": {"single_use_admits_one_person", "days_count_their_uses"},
 }  # fmt: skip
 
 _busy: list[Dsn] = []
