@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 
 from actors import printer as module
@@ -12,7 +13,7 @@ from actors.testing import alive, heard, only, settle
 from core import Address
 from core.testing import Probe
 from drivers.base import Availability, DriverStatistics
-from drivers.errors import DeviceRefused, DeviceUnavailable
+from drivers.errors import DeviceRefused, DeviceUnavailable, JobBroken, JobUnconfirmed
 from protocols.console import DeviceView, FeedEvent
 from storage.interfaces import PrintJobState
 
@@ -25,11 +26,15 @@ class Paper:
         self.tries = []
         self.fails: Exception | None = None
         self.slow_s = 0.0
+        self.crash = False
 
     async def print_job(self, payload: bytes, timeout_s: float) -> None:
         assert timeout_s == module.JOB_TIMEOUT_S
         self.tries.append(trio.current_time())
         await trio.sleep(self.slow_s)
+        if self.crash:
+            self.crash = False
+            raise RuntimeError("a mistake of ours")
         if self.fails is not None:
             raise self.fails
         self.printed.append(payload)
@@ -41,12 +46,17 @@ class Paper:
         )  # fmt: skip
 
 
+def again(payload: bytes, copy: int) -> bytes:
+    return payload + b" copy %d" % copy
+
+
 class Rig:
-    def __init__(self) -> None:
+    def __init__(self, reprint=None) -> None:
         self.paper = Paper()
         self.ledger, self.hub = Probe("ledger", capacity=4096), Probe("consoles")
         self.me = Address("printer/w1", capacity=512)
-        self.actor = PrinterActor("w1", self.paper, ledger=self.ledger, hub=self.hub)
+        options = {} if reprint is None else {"reprint": reprint}
+        self.actor = PrinterActor("w1", self.paper, ledger=self.ledger, hub=self.hub, **options)
 
     def print(self, *jobs: int) -> None:
         for job in jobs:
@@ -58,8 +68,8 @@ class Rig:
 
 
 @asynccontextmanager
-async def printer(*, crashes=0):
-    rig = Rig()
+async def printer(*, crashes=0, reprint=None):
+    rig = Rig(reprint)
     async with alive(rig.actor.run, rig.me, crashes=crashes):
         await settle()
         yield rig
@@ -174,3 +184,52 @@ async def test_the_console_sees_the_printer_and_no_log_sees_the_ticket(autojump_
         rig.print(1)
         assert {view.device for view in only(await heard(rig.hub), DeviceView)} == {"w1"}
         assert "SECRET" not in repr(PrintTicket(job=1, payload=b"SECRET"))
+
+
+@pytest.mark.parametrize("failure", [JobBroken("out of paper in the job"), JobUnconfirmed("sent, and not confirmed")])
+async def test_a_job_that_broke_is_printed_again_under_a_number_of_its_own(autojump_clock, failure):
+    async with printer(reprint=again) as rig:
+        rig.paper.fails = failure
+        rig.print(1, 2)
+        await trio.sleep(0.1)
+        rig.paper.fails = DeviceRefused("out of paper; nothing was sent")
+        await trio.sleep(3 * RETRY_REFUSED_S)
+        rig.paper.fails = None
+        await trio.sleep(2 * RETRY_MAX_S)
+        # however often it was refused before anything was sent, the copy is the second one, and only that job's
+        assert rig.paper.printed == [b"ticket 1 copy 2", b"ticket 2"]
+        told = only(await heard(rig.ledger), PrintJobState)
+        assert any(state.job == 1 and state.detail == f"copy 1 is void: {failure}" for state in told)
+        assert [(state.job, state.detail) for state in told if state.state == "done"] == [(1, "copy 2"), (2, "")]
+        words = [event.text_en for event in only(await heard(rig.hub), FeedEvent)]
+        assert any("copy 1 is void and printed again" in text for text in words)
+
+
+async def test_a_job_that_breaks_twice_has_a_third_copy(autojump_clock):
+    async with printer(reprint=again) as rig:
+        rig.paper.fails = JobBroken("cover open during the job")
+        rig.print(1)
+        await trio.sleep(RETRY_REFUSED_S * 1.5)
+        rig.paper.fails = None
+        await trio.sleep(2 * RETRY_MAX_S)
+        assert rig.paper.printed == [b"ticket 1 copy 3"]
+
+
+async def test_a_job_that_was_not_begun_is_printed_as_it_was(autojump_clock):
+    async with printer(reprint=again) as rig:
+        rig.paper.fails = DeviceUnavailable("does not answer; nothing was sent")
+        rig.print(1)
+        await trio.sleep(1.0)
+        rig.paper.fails = None
+        await trio.sleep(2 * RETRY_MAX_S)
+        assert rig.paper.printed == [b"ticket 1"]
+
+
+async def test_a_job_that_was_under_way_in_a_crash_is_printed_as_another_copy(autojump_clock):
+    async with printer(crashes=1, reprint=again) as rig:
+        rig.paper.slow_s = 5.0
+        rig.print(1, 2)
+        await trio.sleep(1.0)
+        rig.paper.crash = True
+        await trio.sleep(60.0)
+        assert rig.paper.printed == [b"ticket 1 copy 2", b"ticket 2"]
