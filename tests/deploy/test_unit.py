@@ -61,7 +61,7 @@ def test_it_runs_unprivileged_and_is_never_given_up_on() -> None:
         "ProtectSystem": "strict",
         "StateDirectory": "paifang",
         "StateDirectoryMode": "0700",
-        "SupplementaryGroups": "dialout",
+        "SupplementaryGroups": "dialout lp input",
         "CapabilityBoundingSet": "",
         "Restart": "always",
         "StartLimitIntervalSec": "0",
