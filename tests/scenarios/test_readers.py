@@ -125,6 +125,7 @@ def ready(state: Snapshot) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)  # twenty seconds on a machine that has nothing else to do
 async def test_cards_and_codes_open_and_the_reader_says_so_in_light_sound_and_text(tmp_path):
     async with site(tmp_path) as made:
         rig, (first, second) = made.rig, made.readers
