@@ -64,7 +64,11 @@ def _board4(incoming: bool) -> Words:
         found = []
         for frame in framer.feed(data):
             try:
-                found.append(_shown(board4.decode_status(frame) if incoming else board4.decode_command(frame)))
+                if incoming:
+                    found.append(_shown(board4.decode_status(frame)))
+                else:
+                    command = board4.decode_command(frame)
+                    found.append(f"address {command.address}, query" if command.action is None else _shown(command))
             except WireError as exc:
                 found.append(str(exc))
         return found

@@ -51,6 +51,7 @@ GUESS_S = 1.2  # for each language that is tried
 OPEN_DEADLINE_S = 2.0  # as a lane gives it
 TEST_WAIT_S = 30.0  # for a person to walk through, or to present something
 PRINT_TIMEOUT_S = 20.0
+CLOSE_S = 0.5  # for the command to be on the wire
 LOOK_S = 0.05
 HEX_BYTES = 16  # of one line on the screen
 GUESSES: tuple[tuple[str, int], ...] = (  # only languages in which asking changes nothing
@@ -189,34 +190,33 @@ class Screen:
         self._decoder = Decoder(spec.language)
         self._show_bytes = show_bytes
         self._repeated = 0
-        self._last: tuple[str, str, tuple[str, ...]] | None = None
+        self._last: dict[str, str] = {}  # what was shown last in each direction
 
     def take(self, entry: TraceEntry) -> None:
         if entry.what == EVENT:
-            self._put(f"{'':52}=> {entry.words}")
+            self._put(f"{'':53}=> {entry.words}")
         elif entry.what == COMMAND:
             arguments = ", ".join(f"{name} {value}" for name, value in entry.arguments.items())
-            self._put(f"{'':52}<= {entry.words} {arguments}".rstrip())
+            self._put(f"{'':53}<= {entry.words} {arguments}".rstrip())
         else:
             self._bytes(entry)
 
     def _bytes(self, entry: TraceEntry) -> None:
-        words = tuple(self._decoder.feed(entry.what, entry.octets))
-        now = (entry.what, entry.hex, words)
-        if now == self._last:  # a poll and its answer, for the hundredth time
+        words = self._decoder.feed(entry.what, entry.octets)
+        if self._last.get(entry.what) == entry.hex:  # a poll and its answer, for the hundredth time
             self._repeated += 1
             return
-        self._last = now
+        self._last[entry.what] = entry.hex
         data = entry.octets
         rows = [data[at : at + HEX_BYTES] for at in range(0, len(data), HEX_BYTES)] if self._show_bytes else [b""]
         for number, row in enumerate(rows):
             text = row.hex(" ") if self._show_bytes else f"{len(data)} bytes"
-            self._put(f"{entry.what:3} {text:48}{'; '.join(words) if number == 0 else ''}".rstrip())
+            self._put(f"{entry.what:3} {text:49}{'; '.join(words) if number == 0 else ''}".rstrip())
 
     def _put(self, text: str) -> None:
         again, self._repeated = self._repeated, 0
         if again:
-            self._say(f"{'':13}    … {again} times the same")
+            self._say(f"{'':13}    … {again} more, the same as before")
         now = time.time()
         self._say(f"{time.strftime('%H:%M:%S', time.localtime(now))}.{int(now * 1000) % 1000:03d} {text}")
 
@@ -303,6 +303,10 @@ async def test(
                 return await _read_once(driver, recorder, events, say)
             say(f"{spec.name}: change what it senses; Ctrl-C ends")
             return await _anything_more(events)
+        if spec.kind == GATE:  # nobody came: it does not stay open for whoever comes later
+            recorder.command("close")
+            driver.close()
+            await trio.sleep(CLOSE_S)
     say(f"nothing came within {seconds:g} s")
     return False
 

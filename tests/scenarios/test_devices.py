@@ -135,3 +135,63 @@ async def test_a_wrong_file_is_refused_whole_with_its_lines(tmp_path: Path) -> N
         assert views["reader/s1/1"].availability == "available"
         ticket = await rig.sell()
         assert await rig.admit("s1", ticket.code)
+
+
+async def test_the_newcomers_path_of_the_guide_leads_to_a_first_scan_in_five_commands_or_fewer(tmp_path: Path) -> None:
+    """The commands are read from docs/commissioning.md and typed as they stand there."""
+    guide = (Path(__file__).parents[2] / "docs" / "commissioning.md").read_text(encoding="utf-8")
+    section = guide.split("## A new scanner, from the box to its first scan", 1)[1].split("\n## ", 1)[0]
+    commands = section.split("```sh\n", 1)[1].split("```", 1)[0].strip().splitlines()
+    table = section.split("```toml\n", 1)[1].split("```", 1)[0]
+    assert 1 <= len(commands) <= 5
+    async with site_rig(tmp_path, serial=1) as rig:
+        spare = PtyLine(rig.data / "dev" / "spare")
+        ticket = await rig.sell()
+
+        async def typed(command: str) -> str:
+            words = command.replace("/dev/serial/by-id/usb-scanner", spare.path)
+            program, *arguments = words.replace("site.toml", str(rig.site_path)).split()
+            assert program == "paifang"
+            if arguments[0] == "devices":
+                arguments += ["--data", str(rig.data)]
+            with trio.fail_after(WITHIN_S):
+                done = await trio.run_process(
+                    [sys.executable, "-m", "paifang", *arguments],
+                    capture_stdout=True, capture_stderr=True, check=False,
+                    env={**os.environ, "PAIFANG_PASSWORD": PASSWORD}, cwd=Path(__file__).parents[2],
+                )  # fmt: skip
+            assert done.returncode == 0, (command, done.stdout.decode(), done.stderr.decode())
+            return done.stdout.decode()
+
+        async def scan_until_read(scope: trio.CancelScope) -> None:
+            with scope:
+                while True:
+                    await trio.sleep(0.5)
+                    await spare.write(b"HELLO\r")
+
+        try:
+            for command in commands:
+                if " check " in command:  # after the step in which the site file is written
+                    line = next(line.strip() for line in table.splitlines() if line.strip().startswith("readers"))
+                    wanted = line.replace("/dev/serial/by-id/usb-scanner", spare.path)
+                    change(rig, ('readers = [{ path = "dev/s1-qr" }]', wanted))
+                async with trio.open_nursery() as nursery:
+                    scanning = trio.CancelScope()
+                    nursery.start_soon(scan_until_read, scanning)
+                    said = await typed(command)
+                    scanning.cancel()
+                if " test " in command:
+                    assert "good: read a code" in said
+            await until(
+                lambda: sum(line["device"] == "reader/s1/1" for line in lines(rig, "device.up")) >= 2,
+                "the server has the new scanner",
+                WITHIN_S,
+            )
+            await spare.write(ticket.code.encode() + b"\r")
+            await rig.shows(
+                lambda site: any(lane.lane == "s1" and lane.last_code == "ok" for lane in site.lanes),
+                "the first scan opens the lane",
+                WITHIN_S,
+            )
+        finally:
+            spare.hang_up()
