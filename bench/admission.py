@@ -13,15 +13,18 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import trio
 
 from actors.admission import decide
+from bench._history import PRODUCT, fill
+from bench._link import GATES, measure
 from core.testing import Probe
 from protocols.messages import Booked, EndReason, Granted, Settled
 from storage.embedded import Embedded, embedded, program
 from storage.testing import (
+    Database,
     LedgerUser,
     end,
     fetch,
@@ -37,9 +40,9 @@ from storage.testing import (
 LANES = 64
 TICKETS_AT_ONCE = 200  # in one sale
 ROUNDS, ROUND_S = 3, 5.0
-QUICK_ROUNDS, QUICK_ROUND_S = 1, 2.0
+QUICK_ROUNDS, QUICK_ROUND_S, QUICK_GATES = 1, 1.0, 8
 TICKETS_PER_S = 6_000  # more than can be admitted in a second
-GROUP_PAX = 1000
+GROUP_PAX, GROUP_LANES = 1000, 100
 ASK_S = 30.0
 PGBENCH_SCRIPT = """\\set id random(1, 1000000000)
 insert into floor (id, payload) values (:id, 'a row of about the size of a grant, with a nonce and two times in it');
@@ -53,53 +56,93 @@ class NotDurable(Exception):
     """The database does not promise that a commit is on disk; a figure would mean nothing."""
 
 
-def run(quick: bool = False) -> dict[str, Any]:
-    """Figures `grant_p50_ms`, `grant_p99_ms`, `durable_commits_per_s`, `pgbench_per_s`, `database_commits`.
+def run(quick: bool = False, history: int = 0, link: bool = True) -> dict[str, Any]:
+    """Figures `grant_p50_ms`, `grant_p99_ms`, `durable_commits_per_s`, `pgbench_per_s`, `database_commits`, and, of
+    whole passages over the device link, `link_passages_per_s` and `link_scan_to_grant_ms` {p50, p99} (unless `link` is
+    False).
 
-    Ratios `durable_commits_vs_pgbench`, `group_vs_distinct` (64 lanes on one code of 1,000 people).  Raises NotDurable.
+    Ratios `durable_commits_vs_pgbench`, `group_vs_distinct` (100 lanes on one code of 1,000 people). With `history`, so
+    many past passages and two fifths as many tickets are loaded and all is measured again: the ratio
+    `history_slowdown` is the rate after it by the rate before, each by its own floor.  Raises NotDurable.
     """
-    return trio.run(_bench, QUICK_ROUNDS if quick else ROUNDS, QUICK_ROUND_S if quick else ROUND_S)
+    rounds, round_s = (QUICK_ROUNDS, QUICK_ROUND_S) if quick else (ROUNDS, ROUND_S)
+    gates = 0 if not link else QUICK_GATES if quick else GATES
+    return trio.run(_bench, rounds, round_s, history, gates)
 
 
-async def _bench(rounds: int, round_s: float) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="paifang-bench-") as folder:
-        async with embedded(Path(folder) / "db", settings={"max_connections": "100"}) as server:
+class Rates(NamedTuple):
+    """Medians of the rounds; the waits of all."""
+
+    floor: float
+    distinct: float
+    group: float
+    waits: list[float]
+
+
+async def _bench(rounds: int, round_s: float, history: int = 0, gates: int = 0) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    ratios: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="paifang-bench-") as name:
+        folder = Path(name)
+        async with embedded(folder / "db", settings={"max_connections": "100"}) as server:
             await check_durable(server)
             await run_sql(server.dsn, "create table floor (id bigint, payload text)")
-            crowd = product("crowd", product_class="group", pax=GROUP_PAX)
-            site = setup(products=[product("adult"), crowd])
-            floor: list[float] = []
-            rates: list[float] = []
-            group_rates: list[float] = []
-            waits: list[float] = []
-            async with (
-                fresh_database(server) as database,
-                ledger_running(database.dsn, site=site, decide=decide) as ledger,
-            ):
+            async with fresh_database(server) as database:
                 before = await _commits(server)
-                for _ in range(rounds):
-                    floor.append(await trio.to_thread.run_sync(_pgbench, server, Path(folder), round_s))
-                    tickets = await _sell(ledger, int(TICKETS_PER_S * round_s))
-                    rates.append(await _lanes(ledger, tickets, round_s, waits))
-                    (group,) = await ledger.sell("crowd")
-                    group_rates.append(await _lanes(ledger, [group.ticket] * GROUP_PAX, ASK_S, []))
+                rates = await _rates(server, database, folder, rounds, round_s)
                 commits = await _commits(server) - before
-    rate, group_rate, pgbench = (statistics.median(values) for values in (rates, group_rates, floor))
-    waits.sort()
+                if history:
+                    await fill(database.dsn, history, history * 2 // 5)
+                    past = await _rates(server, database, folder, rounds, round_s)
+                    ratios["history_slowdown"] = past.distinct / past.floor / (rates.distinct / rates.floor)
+                    figures["history_grant_p99_ms"] = _cut(past.waits, 0.99)
+            if gates:
+                await run_sql(server.dsn, "drop table floor")
+                figures |= await measure(server, folder, round_s, gates)
     return {
         "bench": "admission",
         "figures": {
-            "durable_commits_per_s": round(rate),
-            "pgbench_per_s": round(pgbench),
-            "grant_p50_ms": round(waits[len(waits) // 2] * 1000, 2),
-            "grant_p99_ms": round(waits[int(len(waits) * 0.99)] * 1000, 2),
+            "durable_commits_per_s": round(rates.distinct),
+            "pgbench_per_s": round(rates.floor),
+            "grant_p50_ms": _cut(rates.waits, 0.5),
+            "grant_p99_ms": _cut(rates.waits, 0.99),
             "database_commits": commits,
+            **figures,
         },
         "ratios": {
-            "durable_commits_vs_pgbench": round(rate / pgbench, 3),
-            "group_vs_distinct": round(group_rate / rate, 3),
+            "durable_commits_vs_pgbench": round(rates.distinct / rates.floor, 3),
+            "group_vs_distinct": round(rates.group / rates.distinct, 3),
+            **{name: round(ratio, 3) for name, ratio in ratios.items()},
         },
     }
+
+
+async def _rates(server: Embedded, database: Database, folder: Path, rounds: int, round_s: float) -> Rates:
+    crowd = product("crowd", product_class="group", pax=GROUP_PAX)
+    site = setup(products=[product("adult"), crowd, product(PRODUCT, uses=0)])
+    floor: list[float] = []
+    distinct: list[float] = []
+    group: list[float] = []
+    waits: list[float] = []
+    async with ledger_running(database.dsn, site=site, decide=decide) as ledger:
+        for _ in range(rounds):
+            floor.append(await trio.to_thread.run_sync(_pgbench, server, folder, round_s))
+            tickets = await _sell(ledger, int(TICKETS_PER_S * round_s))
+            distinct.append(await _lanes(ledger, tickets, round_s, waits))
+            (one,) = await ledger.sell("crowd")
+            group.append(await _lanes(ledger, [one.ticket] * GROUP_PAX, ASK_S, [], GROUP_LANES))
+            people = await database.fetchval(
+                "select sum(redeemed) from entitlements where ticket = $1 and held = 0", one.ticket
+            )
+            if people != GROUP_PAX:
+                raise AssertionError(f"{people} people of a group of {GROUP_PAX}")
+    median = statistics.median
+    return Rates(median(floor), median(distinct), median(group), sorted(waits))
+
+
+def _cut(waits: list[float], share: float) -> float:
+    """The wait, in milliseconds, that so many do not exceed."""
+    return round(waits[int(len(waits) * share)] * 1000, 2)
 
 
 async def check_durable(server: Embedded) -> None:
@@ -149,7 +192,9 @@ async def _sell(ledger: LedgerUser, count: int) -> list[int]:
     return sold
 
 
-async def _lanes(ledger: LedgerUser, tickets: list[int], seconds: float, waits: list[float]) -> float:
+async def _lanes(
+    ledger: LedgerUser, tickets: list[int], seconds: float, waits: list[float], lanes: int = LANES
+) -> float:
     """Durable commits per second: every lane admits one visitor after the other until the tickets are used up."""
     until = time.perf_counter() + seconds
     commits = 0
@@ -180,6 +225,6 @@ async def _lanes(ledger: LedgerUser, tickets: list[int], seconds: float, waits: 
 
     begun = time.perf_counter()
     async with trio.open_nursery() as nursery:
-        for number in range(LANES):
+        for number in range(lanes):
             nursery.start_soon(lane, f"lane{number}")
     return commits / (time.perf_counter() - begun)

@@ -239,12 +239,14 @@ def explain(code: str, lane: str, at: str, face: bool, site: Path, url: str, use
 @main.command()
 @click.argument("name", type=click.Choice(["runtime", "admission", "face", "bus"]))
 @click.option("--quick", is_flag=True, help="Seconds instead of a minute, and less exact.")
+@click.option("--history", type=click.IntRange(0), default=0, help="admission: measure again with so many past passages (5000000).")
 @_JSON
-def bench(name: str, quick: bool, as_json: bool) -> None:
+def bench(name: str, quick: bool, history: int, as_json: bool) -> None:
     """Measure, beside a floor in the same run: figures in their units, and ratios that travel between machines."""
     from importlib import import_module
 
-    show(import_module(f"bench.{name}").run(quick=quick), as_json)
+    more = {"history": history} if name == "admission" else {}
+    show(import_module(f"bench.{name}").run(quick=quick, **more), as_json)
 
 
 # --- keeping ------------------------------------------------------------------------------------------------------
