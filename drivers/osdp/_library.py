@@ -4,7 +4,7 @@ Only `osdp_sys` is used.  The package `osdp` that comes with it brings threads a
 of the same name overwrites it.  What had to be found out about libosdp 3.2.9, and is handled by the callers:
 
 * `refresh` never blocks when the channel does not.  An exception in a callback shows up somewhere else, or never.
-* Channels with the same `id` share a bus, but 0 also stands for "nobody has it": with 0 two readers are asked at once.
+* Channels with the same `id` share a bus. 0, which is what they have by default, also stands for "nobody has it".
 * After any failure a reader is left alone for 300 s.  `disable_pd`, a turn of `refresh`, and `enable_pd` end that.
 * A failed `write` fails the reader at once: so a channel decides who may be asked.
 * It looks for 200 ms, then repeats after 800 ms, eight times.  A damaged answer, one to somebody else, and a NAK of

@@ -567,6 +567,8 @@ async def test_one_question_is_on_the_bus_at_a_time(rig: Rig) -> None:
     for _ in range(4):
         rig.add()
     rig.sim.keep_heard = 100_000
+    for seat in rig.seats:
+        seat.device.slow_s = 0.03  # as on a wire: there is time to talk at once
     rig.start()
     await rig.all_up()
     for number, seat in enumerate(rig.seats):
