@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import posixpath
 import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ import msgspec
 from drivers.feedback import Patterns
 from drivers.modbus._wiring import RelayWiring
 from drivers.turnstile.models import MODELS, check_people, model_of
+from paifang._site_bus_rules import Placed, named_paths, shared_places
 from paifang._site_devices import Board, Contact, Controller, CounterDevice, FeedbackPattern, Fire, Printer, Reader
 from paifang._site_shape import Problem, nearest, quoted, shown
 from paifang._site_types import GROUP_MAX
@@ -58,7 +58,7 @@ def problems(devices: Devices) -> Iterator[Problem]:
     for position, printer in devices.printers:
         yield from _printer(f"printers[{position}]", printer)
     yield from _feedback(devices.feedback)
-    yield from _places(devices)
+    yield from shared_places(_placed(devices))
 
 
 def warnings(devices: Devices) -> Iterator[Problem]:
@@ -70,7 +70,7 @@ def warnings(devices: Devices) -> Iterator[Problem]:
                 "no port for the controller's events: swipes are only seen when it is polled",
                 "a port of this server, such as 60001",
             )
-    for key, path in _named_paths(devices):
+    for key, path in named_paths(_placed(devices)):
         if re.match(r"/dev/tty(?:USB|ACM)\d", path):
             wrong = f"{shown(path)} is whichever adapter was plugged in first"
             yield Problem(key, wrong, "its link in /dev/serial/by-id")
@@ -380,79 +380,8 @@ def _path(key: str, path: str) -> Iterator[Problem]:
         yield Problem(f"{key}.path", f"{shown(path)} leaves the data folder", _PLACE_RULE)
 
 
-# --- who shares a place -------------------------------------------------------------------------------------------
-
-
-class _Use(msgspec.Struct, frozen=True):
-    """One device at one place. `bus` is the language that several devices of it may speak there, or empty."""
-
-    key: str
-    field: str  # that names the place: path or host
-    place: str
-    bus: str
-    address: int
-    rate: int
-
-
-def _places(devices: Devices) -> Iterator[Problem]:
-    """One line, one device, unless it is a bus: then one language, one speed, and an address of its own for each."""
-    used: dict[str, list[_Use]] = {}
-    for use in _uses(devices):
-        others = used.setdefault(use.place, [])
-        if others:
-            first = others[0]
-            if not use.bus or use.bus != first.bus:
-                where = f"{first.key}.{first.field}"
-                yield Problem(f"{use.key}.{use.field}", f"{shown(use.place)} is already {where}", "a line of its own")
-            elif use.rate != first.rate:
-                yield Problem(f"{use.key}.baud", f"{use.rate} on a bus of {first.rate} ({first.key})", f"{first.rate}")
-            elif same := next((other for other in others if other.address == use.address), None):
-                yield Problem(
-                    f"{use.key}.address",
-                    f"{use.address} on {shown(use.place)} is already that of {same.key}",
-                    "an address of its own",
-                )
-        others.append(use)
-    doors: dict[tuple[str, int], str] = {}
-    for position, lane in devices.lanes:
-        if lane.board is not None and lane.board.controller is not None and lane.board.door is not None:
-            door, key = (lane.board.controller, lane.board.door), f"lanes[{position}].board"
-            if door in doors:
-                wrong = f"door {door[1]} of {door[0]} is already that of {doors[door]}"
-                yield Problem(f"{key}.door", wrong, "a door of its own")
-            doors.setdefault(door, key)
-
-
-def _uses(devices: Devices) -> Iterator[_Use]:
-    def use(key: str, path: str, bus: str = "", address: int = 0, rate: int = 0) -> Iterator[_Use]:
-        if path:
-            yield _Use(key, "path", posixpath.normpath(path), bus, address, rate)
-
-    def unit(key: str, device: Board | Fire | CounterDevice, language: str, address: int) -> Iterator[_Use]:
-        yield from use(key, device.path, language, address, device.rate)
-        if device.host and not isinstance(device, CounterDevice):
-            yield _Use(key, "host", f"{device.host}:{device.port or language}", language, address, 0)
-
-    for position, lane in devices.lanes:
-        key = f"lanes[{position}]"
-        if lane.board is not None:
-            yield from unit(f"{key}.board", lane.board, lane.board.language, lane.board.address)
-        if lane.counter is not None:
-            yield from unit(f"{key}.counter", lane.counter, "modbus", lane.counter.address)
-        for place, reader in enumerate(lane.readers):
-            bus = "osdp" if reader.kind == "osdp" else ""
-            yield from use(f"{key}.readers[{place}]", reader.path, bus, reader.address, reader.rate)
-    for position, fire in devices.fire:
-        # several tables may read contacts of one unit, and a relay board has inputs, too: addresses may be shared
-        yield from unit(f"fire[{position}]", fire, "modbus", -1 - position)
-    for position, printer in devices.printers:
-        yield from use(f"printers[{position}]", printer.path, "", 0, printer.rate)
-
-
-def _named_paths(devices: Devices) -> Iterator[tuple[str, str]]:
-    for use in _uses(devices):
-        if use.field == "path":
-            yield f"{use.key}.path", use.place
+def _placed(devices: Devices) -> Placed:
+    return Placed(lanes=devices.lanes, fire=devices.fire, printers=devices.printers)
 
 
 def is_host(host: str) -> bool:
