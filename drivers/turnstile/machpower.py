@@ -2,10 +2,13 @@
 
 Nobody can tell from this language whether a barrier moved or somebody passed.  So an open is sent once and never
 repeated, the barrier is reported as commanded while nothing depends on it, and as *unknown* in a release: somebody has
-to look.  Passages come from another device's sensor, if one is wired (`TurnstileGate.passage`).
+to look.  Passages come from another device's sensor, if one is wired (`TurnstileGate.passage`).  Without one, each
+opening counts as a passage: a ticket that opened would otherwise stay unused, and open again for the next.
 """
 
 from __future__ import annotations
+
+import msgspec
 
 from drivers.turnstile._speech import Act, Heard, Order, Owed, Posture, Reading, Standing, Style
 from protocols._resync import Resync
@@ -25,6 +28,7 @@ class MachPowerDialect:
     """How one board is spoken to. `entry_is` is the side to which a visitor who enters walks.
 
     `arm` is whether it is a tripod, whose release drops the arm; a swing or wing barrier is opened again and again.
+    `sensor` is whether another device's passage sensor is wired; without, an opening is a passage.
     Raises ValueError for an address that no board has.
     """
 
@@ -55,6 +59,8 @@ class MachPowerDialect:
         self._left = 0  # people of a group who are still to be let in
         self._next = False  # the next of them, now
         self._news = True
+        self._sensor = sensor
+        self._passed: Direction | None = None  # counted with the opening, for want of a sensor
         steps = {Standing.LOCKED: 1, Standing.ARM_DROPPED: 1} if arm else {Standing.LOCKED: 1}
         self.style = Style(
             pax_max=GROUP_MAX if sensor else 1,
@@ -83,6 +89,7 @@ class MachPowerDialect:
                     self._left = order.pax
                 self._next = False
                 self._until = now + self._open_s
+                self._passed = None if self._sensor else order.direction
                 self._say(Posture.OPEN, order.direction, "opened")
             case Act.CLOSE | Act.REARM | Act.UNSTAND:
                 self._left, self._next = 0, False
@@ -112,9 +119,7 @@ class MachPowerDialect:
             self._next = self._left > 0
             if not self._next:
                 self._say(Posture.CLOSED, None, "closed")
-        return Reading(
-            posture=self._now.posture, facing=self._now.facing, sensed=False, word=self._now.word, passed=direction
-        )
+        return msgspec.structs.replace(self._now, passed=direction)
 
     def missed(self, now: float) -> None:
         pass
@@ -124,10 +129,15 @@ class MachPowerDialect:
             self._left, self._next = 0, False
             self._say(Posture.CLOSED, None, "closed")
         news, self._news = self._news, False
-        return self._now if news else None
+        if news:
+            return self._now
+        if self._passed is None:
+            return None
+        counted, self._passed = self._passed, None
+        return msgspec.structs.replace(self._now, passed=counted)
 
     def lost(self) -> None:
-        self._left, self._next = 0, False
+        self._left, self._next, self._passed = 0, False, None
         self._say(Posture.CLOSED, None, "closed")
 
     def _commands(self, order: Order) -> tuple[Command, ...]:

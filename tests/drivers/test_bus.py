@@ -492,3 +492,77 @@ async def test_a_stranger_s_datagram_is_not_heard(tmp_path: Path) -> None:
         assert seat.seen() is Barrier.CLOSED and not seat.of(PassageCounted)
         nursery.cancel_scope.cancel()
     board.socket.close()
+
+
+# --- a long day -------------------------------------------------------------------------------------------------------
+
+SOAK_S = 25.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_a_day_of_faults_on_a_line_of_eight_loses_and_doubles_nobody(tmp_path: Path, seed: int) -> None:
+    """Visitors at every gate, boards that fall silent, garble, double, hold back and lose what they say, gates that are
+    made anew. In the end every passage was reported once, and nobody passed without a grant."""
+    rng = random.Random(seed)
+    async with rig_of(tmp_path, 8) as rig:
+        granted = dict.fromkeys(rig.seats, 0)
+        stop = trio.Event()
+
+        async def visitors(address: int) -> None:
+            seat = rig[address]
+            while not stop.is_set():
+                pax = rng.randint(1, 3)
+                seat.gate.open(ENTRY, pax, 1.0)
+                for _ in range(rng.randint(0, pax)):
+                    if not await seat.board.barrier.wait_turn(ENTRY, 1.5):
+                        break
+                    await seat.board.barrier.walk(ENTRY, 0.02)
+                    granted[address] += 1
+                seat.gate.close()
+                await seat.board.barrier.until(lambda seat=seat: seat.board.barrier.sensed is Barrier.CLOSED, 3.0)
+                await trio.sleep(rng.uniform(0.05, 0.3))
+
+        async def mischief() -> None:
+            while not stop.is_set():
+                seat = rig[rng.randint(1, 8)]
+                made = seat.board.mischief
+                match rng.randrange(6):
+                    case 0:
+                        made.silent = True
+                        await trio.sleep(rng.uniform(0.1, 2.5))
+                        made.silent = False
+                    case 1:
+                        made.garbage = rng.randint(1, 3)
+                    case 2:
+                        made.duplicate = rng.randint(1, 3)
+                    case 3:
+                        made.reorder = 1
+                    case 4:
+                        made.lose = rng.randint(1, 4)
+                    case 5:
+                        made.slow_s = rng.choice([0.0, 0.01, 0.04])
+                await trio.sleep(rng.uniform(0.05, 0.3))
+
+        async with trio.open_nursery() as nursery:
+            for address in rig.seats:
+                nursery.start_soon(visitors, address)
+            nursery.start_soon(mischief)
+            await trio.sleep(SOAK_S)
+            stop.set()
+        for seat in rig.seats.values():
+            seat.board.mischief.slow_s = 0.0
+            seat.board.mischief.silent = False
+
+        def reported(seat: Seat) -> int:
+            ups = [event.counters for event in seat.of(DeviceUp) if event.counters is not None]
+            counted = [event.counter for event in seat.of(PassageCounted) if event.direction is ENTRY]
+            return max([*(each.entries for each in ups), *counted, 0])
+
+        await rig.until(lambda: all(reported(seat) == seat.board.entries for seat in rig.seats.values()))
+        for address, seat in rig.seats.items():
+            counted = [event.counter for event in seat.of(PassageCounted)]
+            assert counted == sorted(set(counted)), "a passage was said twice"
+            assert seat.board.entries == granted[address]
+            assert {event.epoch for event in seat.of(PassageCounted)} <= {"0"}
+        assert sum(granted.values()) > 30

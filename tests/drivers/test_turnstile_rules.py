@@ -372,10 +372,20 @@ def test_machpower_open_is_over_when_its_time_is() -> None:
     assert dialect.tick(0.0) is not None and dialect.tick(0.1) is None
     dialect.asking(Order(Act.OPEN, ENTRY), 1.0)
     opened = dialect.tick(1.0)
-    assert opened is not None and opened.is_turn(ENTRY) and not opened.sensed
+    assert opened is not None and opened.is_turn(ENTRY) and not opened.sensed and opened.passed is None
+    counted = dialect.tick(1.1)
+    assert counted is not None and counted.passed is ENTRY
     assert dialect.tick(4.9) is None
     closed = dialect.tick(5.0)
     assert closed is not None and closed.posture is Posture.CLOSED
+
+
+def test_machpower_an_opening_that_could_not_be_sent_is_no_passage() -> None:
+    dialect = MachPowerDialect(1, arm=True)
+    dialect.asking(Order(Act.OPEN, ENTRY), 1.0)
+    dialect.lost()  # the line broke in the sending
+    readings = [dialect.tick(1.0 + tick * 0.1) for tick in range(100)]
+    assert not any(reading is not None and reading.passed for reading in readings)
 
 
 def test_machpower_swing_opens_the_way_out_in_a_release() -> None:
