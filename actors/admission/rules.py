@@ -16,6 +16,7 @@ import msgspec
 
 from actors.admission.uses import (
     kind_of,
+    one_use,
     places_for,
     places_left,
     reentry_refusal,
@@ -72,7 +73,7 @@ def decide(rights: list[RightFacts], zone: ZoneFacts, scan: ScanFacts) -> Permit
     if room <= 0:
         return Refusal(code="capacity_hold")
     places = places_for(right, kind)
-    pax = min(places, scan.max_pax, scan.pax or right.pax, room)
+    pax = min(places, scan.max_pax, scan.pax or one_use(right), room)
     left = rest_of(right)
     return Permit(
         entitlement=right.entitlement,

@@ -36,6 +36,11 @@ def places_for(right: RightFacts, kind: GrantKind) -> int:
     return places_left(right)
 
 
+def one_use(right: RightFacts) -> int:
+    """How many people a scan is for by itself: all of a group's, but one use of a card for ten times."""
+    return right.sold if right.right.uses == 1 and right.sold else right.pax
+
+
 def places_left(right: RightFacts) -> int:
     """How many people may be granted an entry now. Unlimited use is one use at a time."""
     left = rest_of(right)

@@ -150,6 +150,8 @@ def read_case(line: str) -> Case:
                 facts["reentry"] = Reentry(**facts.pop("reentry"))
             if facts.get("product_class") == "group":
                 facts.setdefault("pax", facts["sold"])
+            elif facts.get("sold"):
+                facts["uses"] = facts["sold"]  # of one person each
             rights.append(right_facts(**ALL_DAY | facts))
     scanned = {"lane": "g1", "to_zone": "park", "now": clock("12:00"), "pax": None, "max_pax": 50, "face_ok": False}
     scanned |= read_words(scan, SCAN_WORDS)
