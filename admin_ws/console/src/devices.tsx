@@ -32,60 +32,56 @@ export function Devices(): JSX.Element | null {
       )}
       <details>
         <summary>{t("deviceHealth")}</summary>
-        <div class="devices-table">
-          <table>
-            <thead>
-              <tr>
-                <th>{t("device")}</th>
-                <th>{t("state")}</th>
-                <th>{t("since")}</th>
-                <th>{t("lastSaid")}</th>
-                <th>{t("counted")}</th>
-                <th>{t("badFrames")}</th>
-                <th>{t("reconnects")}</th>
-                <th>{t("clockSkew")}</th>
-                <th>{t("firmware")}</th>
-              </tr>
-            </thead>
-            <tbody>
-              {all.map((view) => (
-                <Row key={view.device} view={view} />
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <ul class="device-rows">
+          {all.map((view) => (
+            <Row key={view.device} view={view} />
+          ))}
+        </ul>
       </details>
     </section>
   );
 }
 
+/** Two lines: what it is and how it is since when; then its figures, as far as there are any. */
 function Row({ view }: { view: DeviceView }): JSX.Element {
   const troubled = view.availability !== "available";
-  const skewed = view.clock_skew_s !== null && Math.abs(view.clock_skew_s) >= SKEW_SHOWN_S;
-  const noisy = view.error_rate !== null && view.error_rate >= ERRORS_SHOWN;
   return (
-    <tr class={troubled ? "tone-warn" : ""}>
-      <th scope="row">
-        {view.device} <span class="muted">{word("device", view.kind)}</span>
-      </th>
-      <td title={view.detail}>{word("availability", view.availability)}</td>
-      <td>{view.since === null ? "" : clock(view.since)}</td>
-      <td>
-        {view.last_said}
-        {view.last_said_at !== null && <span class="muted"> {clock(view.last_said_at)}</span>}
-      </td>
-      <td>{counted(view)}</td>
-      <td class={noisy ? "tone-warn" : ""}>
-        {count(view.bad_frames)}
-        {view.error_rate !== null && view.bad_frames > 0 && (
-          <span class="muted"> {(view.error_rate * 100).toFixed(view.error_rate < 0.01 ? 2 : 1)} %</span>
-        )}
-      </td>
-      <td>{count(view.reconnects)}</td>
-      <td class={skewed ? "tone-warn" : ""}>{view.clock_skew_s === null ? "" : `${view.clock_skew_s.toFixed(1)} s`}</td>
-      <td>{view.firmware}</td>
-    </tr>
+    <li class="device-row">
+      <strong>{view.device}</strong> <span class="muted">{word("device", view.kind)}</span>
+      <span class={`device-state ${troubled ? "tone-warn" : ""}`}>
+        {word("availability", view.availability)}
+        {view.since !== null && <span class="muted"> {t("sinceTime", { time: clock(view.since) })}</span>}
+      </span>
+      <div class="device-figures">
+        {figures(view).map(([text, warn]) => (
+          <span key={text} class={warn ? "tone-warn" : "muted"}>
+            {text}
+          </span>
+        ))}
+      </div>
+    </li>
   );
+}
+
+/** Each figure in words, and whether it deserves a look. */
+function figures(view: DeviceView): [string, boolean][] {
+  const found: [string, boolean][] = [];
+  if (view.last_said !== "") {
+    const at = view.last_said_at === null ? "" : ` ${clock(view.last_said_at)}`;
+    found.push([`${t("lastSaid")}: ${view.last_said}${at}`, false]);
+  }
+  if (counted(view) !== "") found.push([counted(view), false]);
+  if (view.bad_frames > 0 && view.error_rate !== null) {
+    const rate = (view.error_rate * 100).toFixed(view.error_rate < 0.01 ? 2 : 1);
+    found.push([t("badFrames", { n: count(view.bad_frames), rate }), view.error_rate >= ERRORS_SHOWN]);
+  }
+  if (view.reconnects > 0) found.push([t("reconnects", { n: count(view.reconnects) }), false]);
+  if (view.clock_skew_s !== null) {
+    const skew = view.clock_skew_s.toFixed(1);
+    found.push([t("clockSkew", { s: skew }), Math.abs(view.clock_skew_s) >= SKEW_SHOWN_S]);
+  }
+  if (view.firmware !== "") found.push([`${t("firmware")} ${view.firmware}`, false]);
+  return found;
 }
 
 /** A device's own cumulative counts: in and out. */
