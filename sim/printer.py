@@ -144,14 +144,15 @@ class SimPrinter:
                 self._forget()
 
     async def _take(self, data: bytes, talk: _Talk) -> None:
-        """Bytes from a wire: real-time questions are answered at once, everything goes to the head."""
+        """Bytes from a wire: real-time questions are answered at once, everything else goes to the head."""
+        data, questions = talk.sorted(data)
         if self._bytes_per_s is None:
             await self._print(data, talk)
         else:
             while sum(len(piece) for piece, _ in self._memory) > MEMORY_BYTES:  # noqa: ASYNC110  the head is slow
                 await trio.sleep(STEP_S)
             self._memory.append((data, talk))
-        for question in talk.questions(data):
+        for question in questions:
             await self._say(talk, encode_status(question, self.status))
 
     async def _say(self, talk: _Talk, answer: bytes) -> None:
@@ -231,14 +232,19 @@ class _Talk:
         self.send = send
         self._tail = b""
 
-    def questions(self, data: bytes) -> list[StatusKind]:
-        """The real-time questions that `data` completes. As in a real printer, they are seen wherever they stand."""
-        data = self._tail + data
+    def sorted(self, data: bytes) -> tuple[bytes, list[StatusKind]]:
+        """What is to be printed, and the real-time questions among it; they are seen wherever they stand."""
+        data, self._tail = self._tail + data, b""
+        rest = b""
         found = []
-        at = 0
-        while (at := data.find(REAL_TIME, at)) >= 0 and at + 2 < len(data):
+        while (at := data.find(REAL_TIME)) >= 0 and at + 2 < len(data):
             if data[at + 2] in set(StatusKind):
                 found.append(StatusKind(data[at + 2]))
-            at += 3
-        self._tail = data[at:] if at >= 0 else data[-1:]
-        return found
+                rest, data = rest + data[:at], data[at + 3 :]
+            else:
+                rest, data = rest + data[: at + 2], data[at + 2 :]
+        for tail in (REAL_TIME, REAL_TIME[:1]):
+            if data.endswith(tail):
+                data, self._tail = data[: -len(tail)], tail
+                break
+        return rest + data, found

@@ -50,31 +50,43 @@ class Confirm(StrEnum):
 class _EscPosPrinter(JobPrinter[PrinterStatus]):
     """What all ways of connecting share."""
 
+    _answers_end_with_connection = False  # a late answer to an earlier job's question cannot arrive in a later job
+
     def __init__(self, name: str, confirm: Confirm) -> None:
         super().__init__(name)
         # whether `GS r` is known to it; None until it was tried
         self._sequence = {Confirm.AUTO: None, Confirm.SEQUENCE: True, Confirm.STATUS: False}[confirm]
         self._awaited = False  # `GS r` was sent, and its answer has not come
+        self._settled = False  # no answer to one of an earlier job can be on its way
         self._printed: PrinterStatus | None = None  # that answer
 
     async def _talk(self, channel: Channel, payload: bytes | None, progress: Progress) -> PrinterStatus:
-        self._awaited = False  # on a connection of its own nothing is on its way
+        self._awaited = False
         return await super()._talk(channel, payload, progress)
 
     async def _prepare(self, channel: Channel) -> None:
-        """Try once whether `GS r` is known. What a printer prints instead of it, the reset of the job takes away."""
-        if self._sequence is not None:
+        """Try once whether `GS r` is known, and let no answer to an earlier one be taken for that to this job's.
+
+        What a printer prints instead of knowing it, the reset at the beginning of the job takes away.
+        """
+        if self._sequence is False or (self._sequence and (self._settled or self._answers_end_with_connection)):
             return
         await self._ask_in_sequence(channel)
-        with trio.move_on_after(PROBE_S):
-            while self._printed is None:
+        # it may still be printing what an earlier job left in its memory: then the job's own time counts
+        with trio.move_on_after(PROBE_S if self._sequence is None else float("inf")):
+            while self._awaited:
                 self._sort(await channel.receive())
-        # An answer that comes later than that would be taken for the job's own, so then it is not relied on.
-        self._sequence = self._printed is not None
+        self._sequence = not self._awaited
         self._awaited = False
+        if self._sequence and not self._answers_end_with_connection:
+            with trio.move_on_after(PROBE_S):  # an earlier answer comes just before this one: this one follows at once
+                while True:
+                    self._meter.heard(len(await channel.receive()))
+            self._settled = True
 
     async def _confirm(self, channel: Channel) -> PrinterStatus:
         if self._sequence:
+            self._settled = False
             await self._ask_in_sequence(channel)
         while True:
             status = await self._ask(channel)
@@ -83,6 +95,7 @@ class _EscPosPrinter(JobPrinter[PrinterStatus]):
             if status.cover_open or status.paper_end or status.error:
                 raise JobBroken(f"{self._name}: {_words(status)} during the job")
             if status.ready and not (self._sequence and self._awaited):
+                self._settled = True
                 return status
             await trio.sleep(BUSY_PAUSE_S)
 
@@ -137,6 +150,8 @@ class _EscPosPrinter(JobPrinter[PrinterStatus]):
 
 class TcpPrinter(_EscPosPrinter):
     """A `drivers.base.Printer` at a TCP address; ticket printers listen on port 9100."""
+
+    _answers_end_with_connection = True
 
     def __init__(self, host: str, port: int = 9100, *, confirm: Confirm = Confirm.AUTO) -> None:
         super().__init__(f"printer {host}:{port}", confirm)

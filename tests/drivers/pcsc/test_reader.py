@@ -118,7 +118,7 @@ def card_read(uid: bytes = UID, issue_index: int | None = None) -> CredentialRea
     return CredentialRead(kind=CredentialKind.CARD, value=uid.hex().upper(), issue_index=issue_index)
 
 
-async def test_number_authenticate_read_write_and_a_wrong_key(bench: Bench) -> None:
+async def test_number_authenticate_read_write_a_wrong_key_and_removal(bench: Bench) -> None:
     bench.field.lay(VirtualCard(UID))
     context = await open_context()
     name = choose(await context.readers(), READER)
@@ -147,6 +147,12 @@ async def test_number_authenticate_read_write_and_a_wrong_key(bench: Bench) -> N
         return said
 
     uid, before, after, wrong, closed, again = await context.use(name, job, WAIT_S)
+    bench.field.remove()
+    with trio.fail_after(WAIT_S):
+        while state & _service.STATE_PRESENT:
+            state, _ = await context.wait(name, state, 1.0)
+    with pytest.raises(CardGone):
+        await context.use(name, job, WAIT_S)
     await context.aclose()
     assert (uid, before, after, again) == (UID, bytes(16), b"TICKET-000000042", b"TICKET-000000042")
     assert isinstance(wrong, WrongKey)
