@@ -71,9 +71,13 @@ async def _ask(host: str, port: int, target: str, *, tls: bool, authorization: s
     if tls:
         stream = trio.SSLStream(stream, ssl.create_default_context(), server_hostname=host, https_compatible=True)
     try:
-        headers = [("Host", f"{host}:{port}".encode()), ("Accept", b"application/json"), ("Connection", b"close")]
+        headers = [
+            (b"Host", f"{host}:{port}".encode()),
+            (b"Accept", b"application/json"),
+            (b"Connection", b"close"),
+        ]
         if authorization:
-            headers.append(("Authorization", authorization.encode()))
+            headers.append((b"Authorization", authorization.encode()))
         connection = h11.Connection(h11.CLIENT)
         await stream.send_all(
             connection.send(h11.Request(method="GET", target=target, headers=headers))

@@ -34,6 +34,7 @@ RELEASE_REPEAT_S = 0.25  # a release that is not confirmed is written again this
 RELEASE_RETRY_S = 1.0  # a board that is away in an evacuation is looked for this often
 NEWS_S = 0.5  # what was read longer ago says nothing about now
 REARM_TRY_S = 30.0  # a board that is away for longer when it is re-armed stays open: somebody may stand there by then
+SPAN_MAX = 16  # registers between the two counters that are read along with them
 TURN_S = 10.0  # a turn is over this long after its last pulse, whatever was sensed
 
 
@@ -273,18 +274,29 @@ class RelayGate(Unit):
         return {address: answer.bits[address - first] for address in addresses}
 
     async def _registers(self) -> tuple[int, int] | None:
+        """Both counters, in one reading where they stand close together."""
         wiring = self._wiring
         if wiring.entry_register is None:
             return None
-        return await self._register(wiring.entry_register), await self._register(wiring.exit_register)
+        exit_register = wiring.entry_register if wiring.exit_register is None else wiring.exit_register
+        first, last = sorted((wiring.entry_register, exit_register))
+        if last - first > SPAN_MAX:
+            return await self._register(wiring.entry_register, 0), await self._register(exit_register, 0)
+        words = await self._words(first, last - first + wiring.register_words)
+        entries = self._number(words, wiring.entry_register - first)
+        return entries, 0 if wiring.exit_register is None else self._number(words, wiring.exit_register - first)
 
-    async def _register(self, address: int | None) -> int:
-        wiring = self._wiring
-        if address is None:
-            return 0
-        table = Function.READ_INPUT_REGISTERS if wiring.register_table == "input" else Function.READ_HOLDING_REGISTERS
-        answer = await self._ask(read_registers(self._unit, table, address, wiring.register_words), self._urgency())
-        return word_of(answer.registers, low_first=wiring.low_word_first)
+    async def _register(self, address: int, at: int) -> int:
+        return self._number(await self._words(address, self._wiring.register_words), at)
+
+    async def _words(self, address: int, count: int) -> tuple[int, ...]:
+        read = self._wiring.register_table == "input"
+        table = Function.READ_INPUT_REGISTERS if read else Function.READ_HOLDING_REGISTERS
+        answer = await self._ask(read_registers(self._unit, table, address, count), self._urgency())
+        return answer.registers
+
+    def _number(self, words: tuple[int, ...], at: int) -> int:
+        return word_of(words[at : at + self._wiring.register_words], low_first=self._wiring.low_word_first)
 
     def _observe(self, coils: dict[int, bool], inputs: dict[int, bool], registers: tuple[int, int] | None) -> None:
         """One reading. Synchronous, so that nothing can come between what was seen and what is said about it."""

@@ -169,6 +169,13 @@ class UhppoteController:
         for face in tuple(self._faces):  # a release does not wait for any set-up
             if face.released:
                 await face.command(exchange, set_up=True)
+        while self._handled is None and self._faces and all(face.released for face in self._faces):
+            # `paifang evacuate`, beside a server that may live: its listener and its events are left alone
+            await self._look(exchange, events=False)
+            await self._rest(self._pause_s())
+            self._woken = False
+            for face in tuple(self._faces):
+                await face.command(exchange, set_up=False)
         await self._set_up(exchange, address)
         renew_at, clock_at = trio.current_time() + RENEW_EVERY_S, trio.current_time() + CLOCK_EVERY_S
         while True:
@@ -183,8 +190,7 @@ class UhppoteController:
             if now >= clock_at:
                 clock_at = now + CLOCK_EVERY_S
                 await self._set_clock(exchange)
-            looks = [face.look_again_s for face in self._faces]
-            await self._rest(min([self._poll_s, *(look for look in looks if look is not None)]))
+            await self._rest(self._pause_s())
 
     async def _set_up(self, exchange: Exchange, address: tuple[str, int]) -> None:
         self.meter.firmware = await exchange.ask(ask_firmware(self.serial))
@@ -206,14 +212,19 @@ class UhppoteController:
         if not await exchange.ask(set_listener(self.serial, *address)):
             raise DeviceUnavailable(f"{exchange.name}: does not take {address[0]}:{address[1]} as its listener")
 
-    async def _look(self, exchange: Exchange) -> None:
+    def _pause_s(self) -> float:
+        looks = [face.look_again_s for face in self._faces]
+        return min([self._poll_s, *(look for look in looks if look is not None)])
+
+    async def _look(self, exchange: Exchange, *, events: bool = True) -> None:
         """Events up to now, then the status."""
         asked_at = trio.current_time()
         status: Status = await exchange.ask(ask_status(self.serial))
         heard_at = trio.current_time()
         self._backoff.reset()
         self._note_clock(status)
-        await self._catch_up(exchange, status)
+        if events:
+            await self._catch_up(exchange, status)
         news = self._status is None
         self._status = status
         if news:

@@ -64,6 +64,7 @@ class UhppoteDoor:
         self._released_at = -math.inf  # when the mode was set last
         self._rearm_until = -math.inf
         self._mode: Mode | None = None  # as the controller said it last
+        self._doubtful = False  # the lock is not as that mode would have it: somebody else may have set another
         self._barrier = Barrier.UNKNOWN
         self._counts = OwnCounts(self._new_epoch)
         self._wish: tuple[Direction, int, float] | None = None  # direction, people, deadline
@@ -149,8 +150,9 @@ class UhppoteDoor:
                 self._released_at = now
                 self._mode = await exchange.ask(set_door(serial, door, Mode.NORMALLY_OPEN, self._open_s))
             return
-        if self._mode is None or set_up:
+        if self._mode is None or set_up or self._doubtful:
             self._mode = await exchange.ask(ask_door(serial, door))
+            self._doubtful = False
         if self._mode is not Mode.NORMALLY_OPEN or now < self._rearm_until:
             if set_up or self._mode is not Mode.CONTROLLED:
                 self._mode = await exchange.ask(set_door(serial, door, Mode.CONTROLLED, self._open_s))
@@ -183,11 +185,14 @@ class UhppoteDoor:
             self._emit(GateAlarm(kind=_ALARMS[Reason(event.reason)]))
 
     def on_status(self, status: Status, asked_at: float, heard_at: float) -> None:
+        unlocked = status.relays[self._door - 1]
+        ours = self._turn is not None and asked_at < self._turn[2]
+        self._doubtful = not unlocked if self._mode is Mode.NORMALLY_OPEN else unlocked and not ours
         barrier = self._sense(status)
         if barrier is not self._barrier:
             self._barrier = barrier
             said = "door open" if status.doors_open[self._door - 1] else "door closed"
-            lock = "unlocked" if status.relays[self._door - 1] else "locked"
+            lock = "unlocked" if unlocked else "locked"
             self._emit(BarrierChanged(barrier=barrier, detail=f"{said}, {lock}", counters=self._counts.counts))
         if (fire := self._fire.sample({0: status.fire}, asked_at, heard_at)) is not None:
             self._emit(InputChanged(name="fire", state=fire))

@@ -806,3 +806,17 @@ async def test_on_a_full_bus_a_turn_does_not_wait_for_everybodys_polls(monkeypat
         await until(lambda: opened_after)
         assert opened_after[0] <= 20
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("entry", "exit_", "words"), [(4, 5, 1), (10, 8, 2), (0, 40, 1), (7, None, 2)])
+async def test_counters_are_found_wherever_they_stand(entry, exit_, words):
+    wiring = RelayWiring(
+        open_coil=0, entry_register=entry, exit_register=exit_, register_words=words, open_input=0, closed_input=1
+    )
+    async with rig(wiring, start=False) as r:
+        r.sim.set_counter(entry, 300, words=words)
+        if exit_ is not None:
+            r.sim.set_counter(exit_, 200, words=words)
+        await r.start()
+        counters = r.heard.of(DeviceUp)[0].counters
+        assert counters is not None and (counters.entries, counters.exits) == (300, 0 if exit_ is None else 200)

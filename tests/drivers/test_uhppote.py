@@ -431,3 +431,23 @@ async def test_a_controller_with_a_broken_clock_still_reads_cards(monkeypatch):
         r.sim.swipe(32)
         r.sim.swipe(33)
         await until(lambda: r.numbers() == ["31", "33"])
+
+
+async def test_doors_that_are_only_released_take_no_events_from_a_server_that_lives():
+    """`paifang evacuate` runs the same driver beside the server's."""
+    async with rig() as r:
+        listener = r.sim.listener
+        other = UhppoteController("127.0.0.1", SERIAL, port=r.sim.port, poll_s=POLL_S)
+        door, heard = other.door(1), Recorder()
+        door.release()
+        scope = r.run(door, heard)
+        await until(
+            lambda: heard.of(BarrierChanged) or any(up.barrier is Barrier.RELEASED for up in heard.of(DeviceUp))
+        )
+        assert r.sim.modes[1] is Mode.NORMALLY_OPEN and r.sim.listener == listener
+        r.sim.swipe(5)
+        await until(lambda: r.numbers() == ["5"])
+        await until(lambda: r.moves()[-1:] == [Barrier.RELEASED])
+        scope.cancel()
+        await r.polls()
+        assert r.sim.modes[1] is Mode.NORMALLY_OPEN, "the server leaves it as somebody else put it"
