@@ -20,6 +20,7 @@ from drivers.base import Driver, DriverStatistics, Feedback, Gate, Printer
 from drivers.slot import CounterSlot, GateSlot, PrinterSlot, Slot
 from paifang._device_specs import COUNTER, FIRE, GATE, PRINTER, READER, DeviceSpec, device_specs
 from paifang._wires import Wires, patterns
+from paifang.reprint import reprinted
 from paifang.setups import lane_config
 from paifang.site import SiteFile
 from protocols.console import DeviceView
@@ -133,7 +134,9 @@ class Devices:
             run = CountingActor(spec.name, slot, self.lanes[spec.lane], spec.lane, self._hub).run
         elif spec.kind == PRINTER:
             slot = PrinterSlot(spec.name, cast(Printer, driver))
-            run = PrinterActor(view_name(spec), slot, ledger=self._ledger, hub=self._hub).run
+            run = PrinterActor(
+                view_name(spec), slot, ledger=self._ledger, hub=self._hub, reprint=reprinted
+            ).run
         elif spec.kind == FIRE:
             slot = Slot(spec.name, cast(Driver, driver))
             policies = {
