@@ -25,7 +25,7 @@ from drivers.errors import DeviceError
 from paifang._device_specs import FIRE, GATE, DeviceSpec, device_specs
 from paifang._wire_devices import Devices
 from paifang.check import Report, check
-from paifang.site import Lane, SiteFile
+from paifang.site import Controller, Lane, SiteFile
 from protocols.console import FeedEvent, Reloaded, ReloadSite, SiteChange
 from storage.interfaces import AuditEntry
 
@@ -148,6 +148,15 @@ def device_difference(before: DeviceSpec, after: DeviceSpec) -> str:
     return ", ".join(part for part in parts if part) or "its contacts"
 
 
+def _line_of(spec: DeviceSpec) -> Any:
+    """What a device shares with others: its controller, its serial line, its address on the network."""
+    controller = next((table for table in spec.tables[1:] if isinstance(table, Controller)), None)
+    if controller is not None:
+        return controller.id
+    table = spec.tables[0]
+    return getattr(table, "path", "") or (getattr(table, "host", "") or spec.name, getattr(table, "port", 0))
+
+
 class Reloader:
     """The actor behind `site.reload` and SIGHUP: one reload at a time.
 
@@ -199,8 +208,8 @@ class Reloader:
         assert report.site is not None
         new = report.site
         todo = plan(self._started, self._devices.specs, new)
-        busy = {spec.lane for spec in todo.changed if spec.kind == GATE and self._is_busy(spec.lane)}
-        ready = [spec for spec in todo.changed if not (spec.kind == GATE and spec.lane in busy)]
+        busy = self._busy(todo.changed)
+        ready = [spec for spec in todo.changed if spec.name not in busy]
         changes = [
             *(self._change(spec, "removed", order.dry_run, busy) for spec in todo.removed),
             *(self._change(spec, "changed", order.dry_run, busy) for spec in todo.changed),
@@ -224,16 +233,30 @@ class Reloader:
             raise CommandRefused("bad_site_file", "\n".join(lines), "\n".join(["站点文件有误：", *lines]))
         return report
 
-    def _is_busy(self, lane: str) -> bool:
-        """Somebody is in the lane, or it is released: its board is left alone."""
-        return self._lanes[lane].state not in QUIET
+    def _busy(self, changed: list[DeviceSpec]) -> dict[str, str]:
+        """Devices that have to wait, and for which lane: a board with somebody in its lane, or released, is left alone.
 
-    def _change(self, spec: DeviceSpec, what: str, dry_run: bool, busy: set[str]) -> SiteChange:
+        So is whatever else was changed on its line or at its controller: one line has one speed and one owner.
+        """
+        lines: dict[Any, str] = {}
+        for spec in changed:
+            if spec.kind == GATE and self._lanes[spec.lane].state not in QUIET:
+                for version in (self._devices.specs[spec.name], spec):
+                    lines[_line_of(version)] = spec.lane
+        found: dict[str, str] = {}
+        for spec in changed:
+            for version in (self._devices.specs[spec.name], spec):
+                if _line_of(version) in lines:
+                    found[spec.name] = lines[_line_of(version)]
+        return found
+
+    def _change(self, spec: DeviceSpec, what: str, dry_run: bool, busy: dict[str, str]) -> SiteChange:
         before = self._devices.specs.get(spec.name)
         detail = device_difference(before, spec) if what == "changed" and before is not None else spec.place
-        state = WAITS if what == "changed" and spec.kind == GATE and spec.lane in busy else APPLIED
+        state = WAITS if what == "changed" and spec.name in busy else APPLIED
         if state == WAITS:
-            detail += f" (lane {spec.lane} is {self._lanes[spec.lane].state}: reload again)"
+            lane = busy[spec.name]
+            detail += f" (lane {lane} is {self._lanes[lane].state}: reload again)"
         elif dry_run:
             state = WOULD_APPLY
         return SiteChange(subject=spec.name, what=what, detail=detail[:DETAIL_MAX], state=state)

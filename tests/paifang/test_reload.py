@@ -53,12 +53,12 @@ port = 9101
 class Rig:
     """Two lanes' devices on ptys under a real supervisor, and the actor that reloads them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, text: str = SITE) -> None:
         (folder / "dev").mkdir()
         self.lines = {name: PtyLine(folder / "dev" / name) for name in ("b1", "b1x", "b2", "q1", "q1x", "q2", "q3")}
         self.boards = {name: BoardDouble(self.lines[name]) for name in ("b1", "b1x", "b2")}
         self.path = folder / "site.toml"
-        self.write(SITE)
+        self.write(text)
         site = load(self.path)
         self.lanes: dict[str, Address] = {lane.id: Probe(f"lane/{lane.id}", capacity=4096) for lane in site.lanes}
         for lane in self.lanes.values():
@@ -110,8 +110,8 @@ class Rig:
 
 
 @asynccontextmanager
-async def rigged(folder: Path) -> AsyncIterator[Rig]:
-    rig = Rig(folder)
+async def rigged(folder: Path, text: str = SITE) -> AsyncIterator[Rig]:
+    rig = Rig(folder, text)
     root = Supervisor(
         "root", [Child(rig.supervisor.address, rig.supervisor.run), Child(rig.address, rig.reloader.run)]
     )
@@ -120,7 +120,8 @@ async def rigged(folder: Path) -> AsyncIterator[Rig]:
             for board in rig.boards.values():
                 nursery.start_soon(board.run)
             async with running(root):
-                await rig.until(lambda: all(rig.is_up(n) for n in rig.statistics if not n.startswith("printer/")))
+                wired = [n for n in rig.statistics if not n.startswith("printer/") and (text == SITE or n != "gate/n2")]
+                await rig.until(lambda: all(rig.is_up(name) for name in wired))
                 yield rig
             nursery.cancel_scope.cancel()
     finally:
@@ -187,6 +188,21 @@ async def test_the_board_of_a_lane_with_somebody_in_it_waits(tmp_path: Path, sta
         assert rig.statistics["gate/n1"]().replaced == 0
         rig.lanes["n1"].state = "idle"
         assert [(c.subject, c.state) for c in (await rig.reload()).changes] == [("gate/n1", "applied")]
+
+
+async def test_nobody_on_the_line_of_a_busy_lane_is_exchanged(tmp_path: Path) -> None:
+    """One line has one speed: a neighbour that took the new one would be alone with it."""
+    rig_site = SITE.replace('board = { path = "dev/b2" }', 'board = { path = "dev/b1", address = 2 }')
+    async with rigged(tmp_path, rig_site) as rig:
+        rig.lanes["n1"].state = "granted"
+        rig.write(rig_site.replace('path = "dev/b1"', 'path = "dev/b1", baud = 19200'))
+        result = await rig.reload()
+        assert {c.subject: c.state for c in result.changes} == {"gate/n1": "waits", "gate/n2": "waits"}
+        assert all("lane n1 is granted" in c.detail for c in result.changes)
+        rig.lanes["n1"].state = "idle"
+        result = await rig.reload()
+        assert {c.subject: c.state for c in result.changes} == {"gate/n1": "applied", "gate/n2": "applied"}
+        await rig.until(lambda: rig.is_up("gate/n1"))
 
 
 async def test_devices_come_and_go(tmp_path: Path) -> None:
