@@ -20,13 +20,11 @@ from drivers.errors import DeviceRefused
 from paifang.site import SiteFile
 from paifang.templates import TemplateError, load_template, render_slip
 from protocols.errors import PrinterError
-from protocols.escpos import TicketText
-from protocols.escpos import ticket as plain_ticket
 from protocols.slip import Glyphs, Language, Slip, SlipTicket, Template
 from storage.interfaces import BookedTicket
 
 MARK = b"\0paifang-slip\0"  # before a job that is values; any other job is bytes for the printer as they are
-DEFAULT_TEMPLATES = {"zpl": "label-zpl", "tspl": "label-tspl"}  # ESC/POS without a template: the plain ticket
+DEFAULT_TEMPLATES = {"escpos": "plain-80", "zpl": "label-zpl", "tspl": "label-tspl"}
 CLASSES = {
     "full": ("全价票", "Full price"),
     "discount": ("优惠票", "Reduced"),
@@ -110,7 +108,7 @@ class SlipPrinter:
     ) -> None:
         self.driver: Printer = driver
         self._language = Language(language)
-        self._name = template or DEFAULT_TEMPLATES.get(language, "")
+        self._name = template or DEFAULT_TEMPLATES[language]
         self._folder = folder
         self._make_glyphs = glyphs
         self._glyphs: Glyphs | None = None
@@ -123,8 +121,6 @@ class SlipPrinter:
 
     def render(self, slip: Slip) -> bytes:
         """The printer's bytes. Raises DeviceRefused in words for the person beside it."""
-        if not self._name:
-            return b"".join(plain_ticket(_text(slip, ticket)) for ticket in slip.tickets)
         try:
             return render_slip(self._loaded(), slip, self._drawn())
         except (TemplateError, PrinterError) as exc:
@@ -150,18 +146,3 @@ class SlipPrinter:
         if self._glyphs is None and self._make_glyphs is not None and self._language is not Language.ESCPOS:
             self._glyphs = self._make_glyphs()
         return self._glyphs
-
-
-def _text(slip: Slip, ticket: SlipTicket) -> TicketText:
-    return TicketText(
-        site_zh=slip.site_zh,
-        site_en=slip.site_en,
-        product_zh=ticket.product_zh,
-        product_en=ticket.product_en,
-        price_cents=ticket.price_cents,
-        pax=ticket.pax,
-        valid_from=ticket.valid_from,
-        valid_to=ticket.valid_to,
-        order=slip.order,
-        code=ticket.code,
-    )

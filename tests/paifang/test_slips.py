@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import escpos_render
 import pytest
 
 from drivers.base import DriverStatistics
@@ -14,10 +15,9 @@ from paifang._device_samples import TEST_CODE, sample_ticket
 from paifang._device_specs import device_specs
 from paifang._wires import Wires
 from paifang.check import load
+from paifang.reprint import reprinted
 from paifang.slips import SlipPrinter, decode_slip, encode_slip, ticket_slips
-from paifang.templates import FOLDER, load_template, template_names
-from protocols.escpos import TicketText
-from protocols.escpos import ticket as plain_ticket
+from paifang.templates import FOLDER, load_template, render_slip, template_names
 from protocols.slip import Language
 from storage.interfaces import BookedTicket
 
@@ -49,20 +49,18 @@ def payload() -> bytes:
     return ticket_slips(load(DEMO), lambda: 1_790_000_000.0)(TICKET, "PF1:CODE", 12)
 
 
-async def test_without_a_template_it_is_the_plain_ticket() -> None:
+async def test_without_a_template_it_is_the_plain_ticket_of_80_mm() -> None:
+    """With everything that stands on tickets; a copy that was printed again says so."""
     paper = Paper()
-    await SlipPrinter(paper, language="escpos").print_job(payload(), 1.0)
-    slip = decode_slip(payload())
-    assert slip is not None
-    assert paper.jobs == [
-        plain_ticket(
-            TicketText(
-                site_zh="牌坊谷景区", site_en="Paifang Valley", product_zh="成人一日票", product_en="Adult day ticket",
-                price_cents=12_000, pax=1, valid_from=slip.tickets[0].valid_from, valid_to=slip.tickets[0].valid_to,
-                order="12", code="PF1:CODE",
-            )
-        )
-    ]  # fmt: skip
+    printer = SlipPrinter(paper, language="escpos")
+    await printer.print_job(payload(), 1.0)
+    await printer.print_job(reprinted(payload(), 2), 1.0)
+    slip, again = decode_slip(payload()), decode_slip(reprinted(payload(), 2))
+    assert slip is not None and again is not None
+    assert paper.jobs == [render_slip(load_template("plain-80"), each) for each in (slip, again)]
+    first, second = ("".join(escpos_render.render(job, 576).lines) for job in paper.jobs)
+    assert all(word in first for word in ("成人一日票", "优惠票", "￥120.00", "人数", "2026-09-21 22:13", "12", "99"))
+    assert "REPRINT" not in first and "REPRINT 1" in second and "99-2" in second
 
 
 def test_a_job_says_everything_that_a_template_may_want() -> None:
