@@ -131,6 +131,7 @@ async def test_scenario_7_a_refund_waits_for_the_people_who_are_passing_at_a_lan
         assert (await rig.audit()).clean
 
 
+@pytest.mark.slow
 async def test_an_order_is_paid_by_a_providers_word_and_its_codes_come_with_the_money(tmp_path):
     async with site_rig(tmp_path, serial=1) as rig:
         staff(rig)

@@ -168,12 +168,11 @@ async def test_refunds_asked_for_at_once_never_take_more_than_there_is() -> None
 @pytest.mark.parametrize(
     ("price", "pax", "portions"),
     [
-        (100, 3, (1, 1, 1)),
-        (100, 3, (2, 1)),
         (101, 7, (3, 3, 1)),
-        (1, 3, (1, 1, 1)),
-        (0, 5, (5,)),
-        (240_001, 30, (7, 23)),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((100, 3, (1, 1, 1)), (100, 3, (2, 1)), (1, 3, (1, 1, 1)), (0, 5, (5,)), (240_001, 30, (7, 23)))
+        ),
     ],
 )
 async def test_refunds_in_any_portions_add_up_to_the_price(price: int, pax: int, portions: tuple[int, ...]) -> None:

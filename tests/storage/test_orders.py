@@ -535,6 +535,7 @@ async def test_two_people_see_every_export_and_what_went_out_is_known_by_its_has
         await clean(database)
 
 
+@pytest.mark.slow
 async def test_nobody_can_take_anothers_key_away() -> None:
     """A user's name and key never read like a payment's, a colleague's, or the ledger's own."""
     site = setup(products=[product("adult"), product("g", pax=5, product_class="group")])
@@ -553,6 +554,7 @@ async def test_nobody_can_take_anothers_key_away() -> None:
         await clean(database)
 
 
+@pytest.mark.slow
 async def test_a_large_order_is_told_with_the_ticket_asked_for_first_and_a_large_batch_is_drawn_in_time() -> None:
     async with fresh_database() as database, ledger_running(database.dsn, decide=decide) as ledger:
         (line,) = sale("adult", 400).lines
