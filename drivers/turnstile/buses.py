@@ -91,7 +91,7 @@ class Buses:
         if self._strict:
             self._claim(bus.name, place, kind.language, 0 if host else baud or kind.baud)
         count = (
-            Tally(epoch, self._rename, modulus=10**tpw.COUNTER_DIGITS if language == "tpw" else COUNTER_MODULUS)
+            Tally(epoch, self._rename, modulus=tpw.COUNTER_MODULUS if language == "tpw" else COUNTER_MODULUS)
             if kind.capabilities.counts
             else OwnCount(self._rename)
         )

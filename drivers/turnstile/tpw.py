@@ -20,7 +20,9 @@ POLL_S = 0.1
 ANSWER_S = 0.25  # published are 2 s, as the longest; nobody would wait for a dead board so long on a line of many
 FRAME_BYTES = 20
 VERIFY_POLLS = 200  # the modes are read back after so many questions: an acknowledgement may have been another's
-COUNTER_DIGITS = 6  # not published; a board with more counts on, one with fewer wraps and looks like a reset
+# How many digits a counter has is not published. The last six of a wider one say as much; one with fewer looks like a
+# reset when it wraps.
+COUNTER_MODULUS = 10**6
 
 _PARAMETERS = frozenset(
     {
@@ -244,6 +246,6 @@ class TpwDialect:
             facing=facing,
             sensed=False,
             word=f"{self._mode.name.lower().replace('_', ' ')}, as set",
-            counts=(self._counts[Kind.ENTRIES], self._counts[Kind.EXITS]),
+            counts=(self._counts[Kind.ENTRIES] % COUNTER_MODULUS, self._counts[Kind.EXITS] % COUNTER_MODULUS),
             standing=standing,
         )

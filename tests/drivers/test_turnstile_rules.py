@@ -710,6 +710,78 @@ def test_two_digicon_boards_cannot_share_a_line() -> None:
         buses.gate("digicon", path="/dev/x", address=2)
 
 
+# --- any story at all -------------------------------------------------------------------------------------------------
+
+STEPS = ("order", "poll", "noise", "frame", "missed", "lost", "tick", "passed", "follow")
+FRAMES: dict[str, Any] = {
+    "board4": st.builds(
+        lambda code, *counts: board4.encode_status(board4.Status(1, board4.State.UNLISTED, *counts, code)),
+        st.integers(0, 255),
+        st.integers(0, 2**24 - 1),
+        st.integers(0, 2**24 - 1),
+    ),
+    "machpower": st.sampled_from([machpower.encode(1, command) for command in machpower.Command]),
+    "digicon": st.sampled_from(
+        [digicon.encode(code) for code in Code if code not in (Code.FREE, Code.PROGRAM)]
+        + [digicon.encode(Code.FREE, Code.BOTH)]
+    ),
+    "tpw": st.one_of(
+        st.sampled_from([tpw.connect(1), tpw.done(1), *(tpw.set_mode(1, mode) for mode in Mode)]),
+        st.builds(
+            lambda kind, value: tpw.encode(tpw.Frame(1, kind, str(value))),
+            st.sampled_from([Kind.ENTRIES, Kind.EXITS]),
+            st.integers(0, 10**12 - 1),
+        ),
+        st.builds(lambda pair: tpw.encode(tpw.Frame(1, Kind.PASSAGE, pair)), st.text("0123", min_size=2, max_size=2)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["board4-wing", "AC-ATRI-018", "Tx1500", "TPW-tripod"])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_story_of_a_line_breaks_a_language_and_a_release_always_has_its_commands(
+    name: str, data: st.DataObject
+) -> None:
+    model = MODELS[name]
+    dialect = Buses().gate(model.language, model=name, path="/dev/null").dialect
+    framer = dialect.framer()
+    orders = [
+        *(Order(act, direction) for act in (Act.OPEN, Act.CLOSE) for direction in Direction),
+        *(Order(Act.RELEASE, step=step) for step in range(dialect.style.release_steps)),
+        *(Order(Act.REARM, step=step) for step in range(dialect.style.rearm_steps)),
+        *(Order(act, standing=each) for act in (Act.STAND, Act.UNSTAND) for each in dialect.style.stand_steps),
+    ]
+    now = 0.0
+    for step in data.draw(st.lists(st.sampled_from(STEPS), max_size=25)):
+        now += 0.1
+        match step:
+            case "order":
+                order = dialect.order() or data.draw(st.sampled_from(orders))
+                assert dialect.command(order)
+                dialect.asking(order, now)
+            case "poll":
+                if dialect.poll() is not None:
+                    dialect.asking(None, now)
+            case "noise" | "frame":
+                said = data.draw(st.binary(max_size=30) if step == "noise" else FRAMES[model.language])
+                for frame in framer.feed(said):
+                    heard = dialect.hear(frame, now)
+                    assert heard is None or heard.reading is None or heard.reading.word
+            case "missed":
+                dialect.missed(now)
+            case "lost":
+                dialect.lost()
+            case "tick":
+                dialect.tick(now)
+            case "passed":
+                dialect.passed(data.draw(st.sampled_from(Direction)), now)
+            case "follow":
+                dialect.follow()
+    for each in range(dialect.style.release_steps):
+        assert dialect.command(Order(Act.RELEASE, step=each))
+
+
 # --- releasing beside a server ----------------------------------------------------------------------------------------
 
 

@@ -416,11 +416,12 @@ async def test_a_locked_lane_is_released_all_the_same(tmp_path: Path, name: str)
 # --- counters ---------------------------------------------------------------------------------------------------------
 
 
-async def test_tpw_counters_wrap_and_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("digits", [6, 8])
+async def test_tpw_counters_wrap_or_are_wider_and_go_on(tmp_path: Path, digits: int) -> None:
     def high(rig: Rig) -> None:
         rig.board.entries = 999_999
 
-    async with rig_of(tmp_path, "TPW-321ASP", high) as rig:
+    async with rig_of(tmp_path, "TPW-321ASP", high, board={"digits": digits}) as rig:
         rig.gate.open(ENTRY, 2, 3.0)
         await rig.person()
         await rig.person()
