@@ -239,7 +239,7 @@ def explain(code: str, lane: str, at: str, face: bool, site: Path, url: str, use
 @main.command()
 @click.argument("name", type=click.Choice(["runtime", "admission", "face", "bus"]))
 @click.option("--quick", is_flag=True, help="Seconds instead of a minute, and less exact.")
-@click.option("--history", type=click.IntRange(0), default=0, help="admission: measure again with so many past passages (5000000).")
+@click.option("--history", type=click.IntRange(0), default=0, help="admission: again after so many past passages.")
 @_JSON
 def bench(name: str, quick: bool, history: int, as_json: bool) -> None:
     """Measure, beside a floor in the same run: figures in their units, and ratios that travel between machines."""

@@ -21,6 +21,7 @@ from core.testing import Probe
 from protocols.messages import Denied, Granted, GrantState
 from storage.audit import audit
 from storage.connection import Dsn
+from storage.crowd import Crowd
 from storage.embedded import Embedded, embedded
 from storage.interfaces import LedgerState, LedgerUnavailable
 from storage.testing import Database, LedgerUser, connected, fresh_database, grant_op, ledger_running, quick_folder
@@ -429,3 +430,55 @@ def _fill(ballast: Path) -> None:
     free = shutil.disk_usage(ballast.parent).free
     with ballast.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, free - (512 << 10))
+
+
+async def test_cuts_at_commit_under_load_leave_nothing_untrue(tmp_path: Path) -> None:
+    """Every answer that lanes got is in the tables, whichever way each of nine connections was cut at its COMMIT."""
+    async with _behind_a_proxy(tmp_path) as (database, proxy, ledger):
+        crowd = Crowd(lambda op: ledger.ask(op, PATIENCE_S), lanes=16)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(crowd.run)
+            with trio.fail_after(PATIENCE_S * 2):
+                for cut in range(9):
+                    said = crowd.acknowledged
+                    while crowd.acknowledged < said + 16:
+                        await trio.sleep(0.005)
+                    proxy.cuts.append(("before", "after", "during")[cut % 3])
+                    while proxy.made <= cut:
+                        await trio.sleep(0.005)
+                crowd.close()
+                while not crowd.done:
+                    await trio.sleep(0.01)
+        statistics = ledger.ledger.statistics()
+        assert statistics.lost == statistics.doubtful == 9
+        assert await crowd.missing(database.dsn) == []
+        assert len(crowd.ends) == await database.fetchval("select count(*) from grants")
+        await _clean(database.dsn)
+
+
+@pytest.mark.slow
+async def test_postgresql_stopped_and_killed_under_load_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    """Whole visits go on through two SIGSTOPs, longer than a batch may take, and two SIGKILLs."""
+    async with _own_cluster(tmp_path) as (server, ledger):
+        crowd = Crowd(lambda op: ledger.ask(op, PATIENCE_S), lanes=16)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(crowd.run)
+            with trio.fail_after(PATIENCE_S * 3):
+                for fault in range(4):
+                    said = crowd.acknowledged
+                    while crowd.acknowledged < said + 60:
+                        await trio.sleep(0.01)
+                    if fault % 2:
+                        server.kill()
+                    else:
+                        server.suspend()
+                        while ledger.ledger.state.available:
+                            await trio.sleep(0.05)
+                        server.resume()
+                    await _available(ledger)
+                crowd.close()
+                while not crowd.done:
+                    await trio.sleep(0.01)
+        assert crowd.again > 0
+        assert await crowd.missing(server.dsn) == []
+        await _clean(server.dsn)
