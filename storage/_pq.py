@@ -35,7 +35,7 @@ from storage._wire import Decoder, Encoder, decoder, encoder
 from storage.connection import Dsn
 
 BINARY = 1
-COMMIT, DONE = b"commit", b"COMMIT"  # a COMMIT of what has failed succeeds, too, and says ROLLBACK
+COMMIT, DONE = b"do_commit", b"COMMIT"  # a COMMIT of what has failed succeeds, too, and says ROLLBACK
 OK = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY)
 FIELDS = {  # of an error, by the letters that asyncpg knows them by
     "S": pq.DiagnosticField.SEVERITY,
@@ -142,7 +142,7 @@ class Connection:
         if statement is not None:
             return statement
         await self.settle()
-        name = f"s{len(self._statements)}".encode() if sql not in ("begin", "commit") else sql.encode()
+        name = COMMIT if sql == "commit" else f"s{len(self._statements)}".encode()
         with _translated(self._raw):
             self._raw.send_prepare(name, sql.encode())
             self._raw.send_describe_prepared(name)

@@ -26,7 +26,7 @@ from storage.embedded import Embedded, embedded
 from storage.interfaces import LedgerState, LedgerUnavailable
 from storage.testing import Database, LedgerUser, connected, fresh_database, grant_op, ledger_running, quick_folder
 
-COMMIT = b"\x00commit\x00"  # the prepared statement in a Bind message, as it crosses the wire
+COMMIT = b"\x00do_commit\x00"  # the prepared statement in a Bind message, as it crosses the wire
 PATIENCE_S = 30.0
 
 
