@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -350,3 +350,162 @@ def test_one_thing_wrong_and_cured_admits(rights, zone, scan) -> None:
     if len(wrong) == 1 and wrong[0].leave:
         empty = msgspec.structs.replace(zone, inside=0, held=0)
         assert explain(rights, empty, scan).admitted
+
+
+# --- every rule at once -------------------------------------------------------------------------------------------
+
+small = st.integers(0, 3)
+clocks = st.integers(0, 23).map(lambda hour: f"{hour:02}:00")
+windows = st.builds(
+    Window,
+    opens=clocks,
+    closes=st.integers(0, 23).map(lambda hour: f"{hour:02}:59"),
+    weekdays=st.lists(st.integers(1, 7), max_size=3),
+)
+reentries = st.none() | st.builds(
+    Reentry, per_day=small, within_minutes=st.sampled_from([0, 60]), after_exit=st.booleans(),
+    min_gap_s=st.sampled_from([0.0, 600.0]),
+)  # fmt: skip
+
+
+@st.composite
+def rich_right(draw: st.DrawFn, number: int = 1) -> RightFacts:
+    """A right with any rules, its counters within what the ledger's constraints allow."""
+    uses, pax = draw(small), draw(st.integers(1, 4))
+    sold = uses * pax if uses else None
+    redeemed = draw(st.integers(0, sold if sold is not None else 9))
+    held = draw(st.integers(0, sold - redeemed if sold is not None else 1))
+    used_day = draw(st.integers(0, redeemed))
+    return right_facts(
+        entitlement=number,
+        ticket=number,
+        product_class=draw(st.sampled_from(["full", "group", "staff", "times"])),
+        pax=pax,
+        uses=uses,
+        sold=sold,
+        redeemed=redeemed,
+        held=held,
+        promised=draw(small),
+        person=draw(st.none() | st.builds(PersonFacts, held=st.integers(0, 1), redeemed=small)),
+        uses_per_day=draw(small),
+        used_day=used_day,
+        reentry=draw(reentries),
+        reentries_day=draw(small),
+        reentries_held=draw(st.integers(0, 1)),
+        out_day=draw(st.integers(0, used_day)),
+        last_used_at=draw(moments) if redeemed else None,
+        first_used_at=MIDNIGHT if redeemed else None,
+        first_used_on=DAY if redeemed else None,
+        last_exit_at=draw(st.none() | moments),
+        windows=draw(st.lists(windows, max_size=2)),
+        minutes_after_first_use=draw(st.sampled_from([0, 0, 600])),
+        days_after_first_use=draw(st.sampled_from([0, 0, 1])),
+        slot_from=(slot := draw(st.none() | moments)),
+        slot_to=None if slot is None else slot + 3600.0,
+        lane_classes=draw(st.sampled_from([[], ["fast"]])),
+        requires=draw(st.sampled_from([[], [], ["main"]])),
+        used_today=draw(st.sampled_from([[], ["main"]])),
+        binds=draw(st.sampled_from(["none", "none", "id", "face"])),
+        holder_hash=draw(st.none() | st.sampled_from([b"wang", b"li"])),
+        face_bound=draw(st.booleans()),
+        min_gap_s=draw(st.sampled_from([0.0, 0.0, 600.0])),
+        exit_ends_gap=draw(st.booleans()),
+        valid_from=MIDNIGHT,
+        valid_to=MIDNIGHT + draw(st.sampled_from([43_200.0, 999_999.0])),
+    )
+
+
+rich_rights = st.integers(0, 2).flatmap(lambda count: st.tuples(*(rich_right(n + 1) for n in range(count))).map(list))
+rich_zones = st.builds(
+    ZoneFacts, zone=st.just("park"), inside=st.integers(-5, 40), held=people, limit=st.none() | people, staff=small,
+    stopped=st.booleans(), reentry_when_stopped=st.booleans(), left_today=st.none() | st.integers(-2, 5),
+)  # fmt: skip
+rich_scans = st.builds(
+    lambda now, **facts: ScanFacts(now=now, local=local_time(now), **facts),
+    now=moments,
+    lane=st.just("g1"),
+    to_zone=st.just("park"),
+    pax=st.none() | st.integers(1, 40),
+    max_pax=st.integers(1, 40),
+    face_ok=st.booleans(),
+    face_taken=st.booleans(),
+    holder_hash=st.none() | st.sampled_from([b"wang", b"li"]),
+    stamp=st.booleans(),
+    lane_class=st.sampled_from(["", "", "fast"]),
+)
+
+
+@given(rich_rights, rich_zones, rich_scans)
+def test_with_any_rules_nobody_gets_more_than_there_is(rights, zone, scan) -> None:
+    verdict = decide(rights, zone, scan)
+    assert decide(rights, zone, scan) == verdict, "pure"
+    if isinstance(verdict, Refusal):
+        assert verdict.code in REFUSALS
+        return
+    right = next(right for right in rights if right.entitlement == verdict.entitlement)
+    assert 1 <= verdict.pax <= min(scan.max_pax, scan.pax or scan.max_pax)
+    assert right.person is None or verdict.pax == 1
+    if verdict.kind == "reentry":
+        rule = right.right.reentry
+        assert rule is not None and right.used_day > 0
+        assert verdict.pax + right.reentries_held <= (right.out_day if rule.after_exit else right.used_day)
+        assert rule.per_day == 0 or right.reentries_day + verdict.pax <= rule.per_day * right.used_day
+    else:
+        assert right.sold is None or right.redeemed + right.held + verdict.pax <= right.sold
+        day = right.right.uses_per_day * right.pax
+        assert not day or right.used_day + right.held + verdict.pax <= day
+        free = zone.left_today is None or verdict.pax <= zone.left_today
+        room = zone.limit is None or max(0, zone.inside - zone.staff) + zone.held + verdict.pax <= zone.limit
+        assert right.product_class == "staff" or (free and room and not zone.stopped)
+    assert right.valid_from <= scan.now < right.valid_to
+    assert not scan.lane_class or scan.lane_class in right.rules.lane_classes
+    assert right.rules.binds != "id" or scan.stamp or scan.holder_hash is not None
+
+
+@given(rich_right(), rich_zones, rich_scans, st.integers(1, 5))
+def test_monotone_who_has_used_more_is_never_let_in_for_more(right, zone, scan, more) -> None:
+    """More redeemed, held or refunded, fewer places: an entry never becomes larger by it."""
+    before = decide([right], zone, scan)
+    if right.sold is None or not isinstance(before, Permit) or before.kind != "entry":
+        return
+    for counter in ("redeemed", "held", "refunded", "reserved_refund"):
+        later = msgspec.structs.replace(right, **{counter: getattr(right, counter) + more})
+        after = decide([later], zone, scan)
+        assert not isinstance(after, Permit) or after.kind != "entry" or after.pax <= before.pax
+    fuller = msgspec.structs.replace(zone, inside=max(0, zone.inside) + more)
+    after = decide([right], fuller, scan)
+    assert not isinstance(after, Permit) or after.pax <= before.pax
+
+
+@given(rich_rights, rich_zones, rich_scans)
+def test_whoever_wants_out_is_let_out_whatever_the_rules_say(rights, zone, scan) -> None:
+    out = msgspec.structs.replace(scan, direction=Direction.EXIT, from_zone="park", to_zone="outside")
+    verdict = decide(rights, zone, out)
+    assert isinstance(verdict, Permit) and verdict.kind == "exit" and 1 <= verdict.pax <= scan.max_pax
+
+
+@given(rich_rights, rich_zones, rich_scans)
+def test_with_any_rules_the_explanation_ends_as_the_decision_does(rights, zone, scan) -> None:
+    verdict, explained = decide(rights, zone, scan), explain(rights, zone, scan)
+    assert explained.code == ("ok" if isinstance(verdict, Permit) else verdict.code)
+    assert explained.pax == (verdict.pax if isinstance(verdict, Permit) else 0)
+
+
+@given(rich_right(), rich_scans)
+def test_what_is_promised_for_a_moment_holds_at_that_moment(right, scan) -> None:
+    """A window that is said to open, a slot or a gap that is said to end: the check that refused passes then."""
+    for name, check in rules.CHECKS:
+        refusal = check(right, scan)
+        if refusal is None or (refusal.passes_at is None and not refusal.opens):
+            continue
+        if refusal.opens:
+            whole = refusal.opens if " " in refusal.opens else f"{refusal.opens} 00:00"
+            at = datetime.strptime(whole, "%Y-%m-%d %H:%M").replace(tzinfo=UTC).timestamp()
+            assert at > scan.now
+        else:
+            at = refusal.passes_at + 1e-3
+        again = check(right, msgspec.structs.replace(scan, now=at, local=local_time(at)))
+        if name == "slot":  # a slot and the hours are one check: the other of the two may refuse then
+            assert again is None or (again.opens, again.passes_at) != (refusal.opens, refusal.passes_at)
+        elif name != "uses":
+            assert again is None or again.passes_at != refusal.passes_at

@@ -12,6 +12,7 @@ from actors.passes import EnrolFace, EnrolledFace, FaceRefused, FaceVerdict, Pas
 from actors.testing import alive, heard, settle
 from core import Address, AskTimeout
 from core.testing import Probe
+from protocols.messages import CredentialKind
 from storage.interfaces import LedgerUnavailable, PassTemplate, Template
 
 
@@ -186,3 +187,45 @@ async def test_an_asker_that_gave_up_costs_no_slot_for_good(autojump_clock):
 def test_no_photograph_in_any_log():
     for message in (VerifyFace(ref=1, credential_hash=b"", photo=b"SECRET"), EnrolFace(photo=b"SECRET")):
         assert "SECRET" not in repr(message)
+
+
+# --- tickets that are bound to their first face -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("known", "used", "photo", "code"),
+    [
+        (None, False, b"ann", "taken"),
+        (b"face-template|bob", False, b"ann", "taken"),  # never used: it may have changed hands
+        (b"face-template|ann", True, b"ann", "ok"),
+        (b"face-template|bob", True, b"ann", "factor_mismatch"),
+        (None, True, b"ann", "taken"),  # used on the word of staff before
+    ],
+)
+async def test_the_first_face_is_taken_and_later_ones_are_compared(autojump_clock, known, used, photo, code):
+    async with passes() as rig:
+        rig.me.tell(
+            VerifyFace(ref=1, credential_hash=b"h", photo=photo, kind=CredentialKind.CODE), reply_to=rig.asker
+        )
+        assert (await rig.ledger.expect(PassTemplate)).kind is CredentialKind.CODE
+        rig.ledger.envelope.reply(
+            Template(
+                needs_face=False, ticket=1, template_enc=known, algorithm="bytes-1", binds_face=True, used=used
+            )
+        )
+        verdict = await rig.asker.expect(FaceVerdict)
+        assert verdict.code == code
+        taken = (b"face-template|ann", "bytes-1") if code == "taken" else (None, "")
+        assert (verdict.template_enc, verdict.algorithm) == taken
+        assert "template|" not in repr(verdict)
+
+
+async def test_a_face_that_cannot_be_taken_is_asked_for_again(autojump_clock):
+    async with passes() as rig:
+        rig.matcher.fails = FaceRefused("no_face")
+        rig.me.tell(VerifyFace(ref=1, credential_hash=b"h", photo=b"dark"), reply_to=rig.asker)
+        await rig.ledger.expect(PassTemplate)
+        rig.ledger.envelope.reply(
+            Template(needs_face=False, ticket=1, template_enc=None, algorithm="", binds_face=True)
+        )
+        assert (await rig.asker.expect(FaceVerdict)).code == "needs_factor"
