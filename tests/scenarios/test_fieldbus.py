@@ -226,5 +226,15 @@ async def test_a_site_of_field_devices_admits_counts_and_opens_by_the_fire_conta
         await made.until_people(
             ("garden", "entry", "free", 6), ("garden", "exit", "free", 1), ("w1", "entry", "granted", 1)
         )
+
+        # a fire contact at one turnstile board is a fire on the site
+        board = rig.lane("s1").board
+        assert board is not None
+        board.fire(True)
+        await until(lambda: made.gate.coils[2] and made.doors.modes[1] is Mode.NORMALLY_OPEN, "open", PATIENCE_S)
+        await rig.shows(sensed, "every lane is sensed open", PATIENCE_S)
+        with pytest.raises(ConsoleRefused, match="fire contact is still active"):
+            await rig.ask("security1", "evacuation.restore", RestoreRequest(reason="over"), Done)
+        board.fire(False)
         report = await rig.audit()
         assert report.clean, report.broken
