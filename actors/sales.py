@@ -56,6 +56,7 @@ LEDGER_S = 5.0
 ENROL_S = 12.0
 LINES_MAX = 50
 QUANTITY_MAX = 200
+NUMBER_DIGITS_MAX = 16  # of 53 bits
 TENDERS = frozenset({"cash", "bank_card", "alipay", "wechat", "other"})
 RESUME_AFTER_S = 2.0  # after start, unfinished print jobs are handed to their printers again
 RESUME_EVERY_S = 20.0  # and then this often
@@ -312,10 +313,14 @@ class Sales:
         )
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= NUMBER_DIGITS_MAX
+
+
 def _serial(text: str) -> tuple[int, int]:
     """BATCH-SERIAL, as it is printed beside a pre-printed code."""
     batch, _, serial = text.strip().partition("-")
-    if not (batch.isascii() and batch.isdecimal() and serial.isascii() and serial.isdecimal()):
+    if not (_is_number(batch) and _is_number(serial)):
         raise SaleRefused("bad_serial", f"{text} is no serial: write BATCH-SERIAL", "编号格式应为 批次-序号")
     return int(batch), int(serial)
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 import trio
 
@@ -175,6 +176,11 @@ async def test_a_sale_without_a_printer_prints_nothing(autojump_clock):
         ({"tenders": [Tender(tender="shells", amount_cents=1)]}, "bad_tender"),
         ({"tenders": [Tender(tender="cash", amount_cents=-1)]}, "bad_tender"),
         ({"printer": "w9"}, "unknown_printer"),
+        ({"lines": [SellLine(product="adult", quantity=1, serials=["4"])]}, "bad_serial"),
+        ({"lines": [SellLine(product="adult", quantity=1, serials=["4-1x"])]}, "bad_serial"),
+        ({"lines": [SellLine(product="adult", quantity=1, serials=["4-" + "9" * 40])]}, "bad_serial"),
+        ({"lines": [SellLine(product="adult", quantity=1, serials=["٤-١"])]}, "bad_serial"),
+        ({"lines": [SellLine(product="adult", quantity=1, codes=["PF1:X"])]}, "bad_code"),
         ({"lines": [SellLine(product="annual", quantity=1, card="123")]}, "photo_required"),
         ({"lines": [SellLine(product="annual", quantity=1, photo=b"x")]}, "photo_required"),
     ],
@@ -205,6 +211,22 @@ async def test_an_unknown_outcome_is_told_as_such(autojump_clock):
         outcome = rig.sell(order())
         await trio.sleep(module.LEDGER_S + 0.1)
         assert isinstance(outcome[0], AskTimeout)
+
+
+async def test_what_the_window_says_of_time_price_codes_and_money_to_come_reaches_the_ledger(autojump_clock):
+    async with sales() as rig:
+        rig.actor._read_code = lambda text: int(text.removeprefix("PF1:"))
+        line = SellLine(product="adult", quantity=2, slot="09:00", shown_cents=8000, codes=["PF1:77"], serials=["4-12"])
+        message = order(lines=[line], tenders=[], pay_within_s=600.0, supplement_of=44, printer="")
+        outcome = rig.sell(message)
+        asked = await rig.ledger.expect(SaleOp)
+        (sold,) = asked.lines
+        assert (sold.slot, sold.shown_cents, sold.preprinted, sold.serials) == ("09:00", 8000, [77], [(4, 12)])
+        assert (asked.pay_within_s, asked.supplement_of, asked.tenders) == (600.0, 44, [])
+        unpaid = msgspec.structs.replace(ticket(1), state="unpaid")
+        rig.ledger.envelope.reply(booked(unpaid))
+        await settle()
+        assert outcome[0].tickets[0].code == "", "no code before the money"
 
 
 # --- cards ------------------------------------------------------------------------------------------------------
