@@ -18,6 +18,7 @@ Decoder = Callable[[bytes], Any]
 BOOL, BYTEA, NAME, INT8, INT2, INT4, TEXT, OID = 16, 17, 19, 20, 21, 23, 25, 26
 JSON, FLOAT8, VARCHAR, DATE, TIME, TIMESTAMPTZ, VOID, RECORD, JSONB = 114, 701, 1043, 1082, 1083, 1184, 2278, 2249, 3802
 RECORDS = 2287  # an array of records
+UNKNOWN = 705  # a literal that nothing has given a type
 ARRAYS = {
     1000: BOOL, 1001: BYTEA, 1003: NAME, 1005: INT2, 1007: INT4, 1009: TEXT, 1015: VARCHAR, 1016: INT8, 1022: FLOAT8,
     1028: OID, 1182: DATE, 1185: TIMESTAMPTZ, 3807: JSONB, RECORDS: RECORD,
@@ -229,5 +230,5 @@ _DECODERS: dict[int, Decoder] = {
     **{oid: _decode_fixed(code) for oid, (code, _) in FIXED.items()},
     TEXT: bytes.decode, VARCHAR: bytes.decode, NAME: bytes.decode, JSON: bytes.decode, JSONB: _decode_jsonb,
     BYTEA: bytes, DATE: _decode_date, TIME: _decode_time, TIMESTAMPTZ: _decode_timestamptz, RECORD: _decode_record,
-    VOID: lambda data: None,
+    VOID: lambda data: None, UNKNOWN: bytes.decode,
 }  # fmt: skip
