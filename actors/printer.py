@@ -27,6 +27,7 @@ DONE_MAX = 1000  # printed jobs that are remembered, so that none is printed twi
 JOB_TIMEOUT_S = 15.0
 RETRY_REFUSED_S = 3.0  # paper out, cover open: people need a moment
 RETRY_MIN_S, RETRY_MAX_S = 0.5, 10.0  # nobody answers
+RETRY_VOID_MAX_S = 120.0  # after each copy that was void the pause doubles: a printer in doubt must not eat the roll
 
 
 Reprint = Callable[[bytes, int], bytes]
@@ -104,12 +105,13 @@ class PrinterActor:
                 payload = job.payload if self._copy == 1 else self._reprint(job.payload, self._copy)
                 await self._printer.print_job(payload, JOB_TIMEOUT_S)
             except DeviceError as exc:
+                self._begun = False
                 if isinstance(exc, JobBroken | JobUnconfirmed):
                     self._void(job, str(exc))
-                else:
-                    self._state(job.job, "queued", str(exc))
-                    self._complain(str(exc))
-                self._begun = False
+                    await trio.sleep(min(RETRY_VOID_MAX_S, RETRY_REFUSED_S * 2 ** min(self._copy - 2, 10)))
+                    continue
+                self._state(job.job, "queued", str(exc))
+                self._complain(str(exc))
                 await trio.sleep(RETRY_REFUSED_S if isinstance(exc, DeviceRefused) else retry_s)
                 retry_s = min(RETRY_MAX_S, retry_s * 2)
                 continue

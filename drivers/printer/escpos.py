@@ -56,8 +56,10 @@ class _EscPosPrinter(JobPrinter[PrinterStatus]):
         super().__init__(name)
         # whether `GS r` is known to it; None until it was tried
         self._sequence = {Confirm.AUTO: None, Confirm.SEQUENCE: True, Confirm.STATUS: False}[confirm]
+        self._tries = confirm is Confirm.AUTO
         self._awaited = False  # `GS r` was sent, and its answer has not come
         self._settled = False  # no answer to one of an earlier job can be on its way
+        self._well = False  # what it last said of itself while a job was confirmed
         self._printed: PrinterStatus | None = None  # that answer
 
     async def _talk(self, channel: Channel, payload: bytes | None, progress: Progress) -> PrinterStatus:
@@ -88,8 +90,19 @@ class _EscPosPrinter(JobPrinter[PrinterStatus]):
         if self._sequence:
             self._settled = False
             await self._ask_in_sequence(channel)
+        try:
+            return await self._watch(channel)
+        except trio.Cancelled:
+            if self._tries and self._awaited and self._well:
+                self._sequence = None  # well, and silent about the job: perhaps another printer stands there now
+            raise
+
+    async def _watch(self, channel: Channel) -> PrinterStatus:
+        """Until the job is done."""
+        self._well = False
         while True:
             status = await self._ask(channel)
+            self._well = status.ready
             if self._sequence and self._printed is not None:
                 status = status.combined(self._printed)
             if status.cover_open or status.paper_end or status.error:

@@ -215,6 +215,14 @@ async def test_a_job_that_breaks_twice_has_a_third_copy(autojump_clock):
         assert rig.paper.printed == [b"ticket 1 copy 3"]
 
 
+async def test_a_printer_that_never_confirms_does_not_eat_the_roll(autojump_clock):
+    async with printer(reprint=again) as rig:
+        rig.paper.fails = JobUnconfirmed("sent, and not confirmed")
+        rig.print(1)
+        await trio.sleep(3600.0)
+        assert 20 < len(rig.paper.tries) < 45
+
+
 async def test_a_job_that_was_not_begun_is_printed_as_it_was(autojump_clock):
     async with printer(reprint=again) as rig:
         rig.paper.fails = DeviceUnavailable("does not answer; nothing was sent")

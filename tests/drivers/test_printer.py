@@ -344,6 +344,16 @@ async def test_a_printer_that_must_answer_in_sequence_and_does_not_is_not_believ
         assert sim.jobs == 1
 
 
+async def test_a_printer_that_was_exchanged_for_a_simpler_one_is_learned_again(tmp_path: Path) -> None:
+    async with simulated(tmp_path) as (printer, sim):
+        await printer.print_job(paper("P0"), 30.0)
+        sim.sequence = False
+        with pytest.raises(JobUnconfirmed):
+            await printer.print_job(paper("P1"), 2.0)
+        await printer.print_job(paper("P2", copy=2), 30.0)
+        assert sim.jobs == 3
+
+
 @pytest.mark.parametrize("left", [1, 60, 300])
 async def test_paper_out_in_the_middle_is_a_broken_job_and_its_reprint_has_its_own_number(
     tmp_path: Path, left: int
