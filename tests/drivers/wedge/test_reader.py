@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -102,11 +103,13 @@ async def test_a_half_code_does_not_join_the_next_one(tmp_path: Path) -> None:
 async def test_events_that_came_in_halves_are_whole(tmp_path: Path) -> None:
     async with rigged(tmp_path) as rig:
         events = keystrokes("PF1:AB\r")
-        for at in range(0, len(events), 31):
-            rig.device.events(events[at : at + 31])
-            await trio.sleep(0.001)
-        await rig.until(lambda: rig.texts)
-        assert rig.texts == ["PF1:AB"]
+        with trio.fail_after(PATIENCE_S):
+            while not rig.texts:  # again, if the machine paused for so long that the code was cut in two
+                for at in range(0, len(events), 31):
+                    rig.device.events(events[at : at + 31])
+                    await trio.sleep(0.001)
+                await trio.sleep(1.0)
+        assert set(rig.texts) == {"PF1:AB"}
 
 
 async def test_lost_events_drop_the_code_that_they_were_in(tmp_path: Path) -> None:
@@ -177,12 +180,13 @@ async def test_a_reader_that_somebody_else_has_is_said_to_be_in_use(
 
 async def test_a_flood_leaves_the_processor_free_and_reads_are_limited(tmp_path: Path) -> None:
     async with rigged(tmp_path) as rig:
-        began_s, turns = trio.current_time(), 0
-        while trio.current_time() - began_s < 1.0:
-            rig.device.events(keystrokes("x\r" * 200))
-            await trio.sleep(0.005)
-            turns += 1
-        assert turns > 10
+        began_s, used_s = trio.current_time(), time.process_time()
+        events = keystrokes("x\r" * 200)
+        with trio.fail_after(PATIENCE_S):
+            for _ in range(200):
+                rig.device.events(events)
+                await trio.sleep(0.005)
+        assert time.process_time() - used_s < 0.8 * (trio.current_time() - began_s)
         assert len(rig.texts) <= 20 * (trio.current_time() - began_s + 2)
         assert rig.reader.statistics().bad_frames > 50
 
