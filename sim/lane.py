@@ -16,6 +16,7 @@ from sim.board import SimBoard
 from sim.gate import SimGate
 from sim.reader import SimReader
 from sim.truth import Truth
+from sim.turnstile import SimTurnstile
 
 SETTLE_S = 12.0  # nobody scans before the barrier is closed, unless it stays open for longer than this
 RESCAN_S = 0.5  # a reader that did not even beep is tried again
@@ -57,7 +58,7 @@ class SimLane:
         truth: Truth,
         *,
         gate: SimGate | None = None,
-        board: SimBoard | None = None,
+        board: SimBoard | SimTurnstile | None = None,
         reader: SimReader | None = None,
     ) -> None:
         if (gate is None) == (board is None) or (board is None) != (reader is None):

@@ -10,14 +10,16 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from drivers.base import Barrier as Sensed
-from paifang.site import Lane, SiteFile
+from paifang.site import Board, Lane, SiteFile
 from sim.barrier import DEFAULT_TIMING, Timing
 from sim.board import SimBoard
+from sim.bus import SimBus
 from sim.gate import SimGate
 from sim.lane import SimLane
 from sim.printer import SimPrinter
 from sim.reader import Ending, SimReader
 from sim.truth import Truth
+from sim.turnstile import SimDigicon, SimMachPower, SimTpw, SimTurnstile
 
 SERIAL_QUIET_S = 1.5  # after the last person, until a polled board has surely been read
 LOOK_S = 0.05
@@ -46,6 +48,7 @@ class SimSite:
         self._seed = seed
         self._lost_replies = lost_replies
         self._data_dir = data_dir
+        self.buses = {path: SimBus(self._path(path), None) for path in _shared(site)}
         self.lanes = {lane.id: self._lane(lane, release_keys) for lane in site.lanes}
         self.printers = [
             SimPrinter(printer.id, printer.host, printer.port, data_dir / "sim" / "printed", truth)
@@ -59,6 +62,8 @@ class SimSite:
             async with trio.open_nursery() as nursery:
                 for printer in self.printers:
                     await nursery.start(printer.run)
+                for bus in self.buses.values():
+                    nursery.start_soon(bus.run)
                 for lane in self.lanes.values():
                     device = lane.gate or lane.board
                     assert device is not None
@@ -125,21 +130,60 @@ class SimSite:
             )
             return SimLane(lane.id, lane.from_zone, lane.to_zone, self._truth, gate=gate)
         assert lane.board is not None
-        board = SimBoard(
-            lane.id,
-            self._path(lane.board.path),
-            self._truth,
-            address=lane.board.address,
-            timing=self._timing,
-            rng=rng,
-            lost_replies=self._lost_replies,
-            counters_file=self._data_dir / "sim" / "counters" / lane.id,
-        )
+        board = self._board(lane, lane.board, rng)
         readers: Sequence[SimReader] = [
             SimReader(lane.id, self._path(reader.path), ending=rng.choice(list(Ending)), aim_prefix=rng.random() < 0.5)
             for reader in lane.readers[:1]
         ]
         return SimLane(lane.id, lane.from_zone, lane.to_zone, self._truth, board=board, reader=readers[0])
+
+    def _board(self, lane: Lane, board: Board, rng: random.Random) -> SimBoard | SimTurnstile:
+        """The simulated board of a lane, on a line of its own or on one that it shares.
+
+        Raises ValueError for a language that is not simulated here.
+        """
+        bus = self.buses.get(board.path)
+        port = None if bus is None else bus.port()
+        path = self._path(board.path)
+        tripod = lane.kind == "tripod"
+        match board.language:
+            case "board4":
+                return SimBoard(
+                    lane.id,
+                    path,
+                    self._truth,
+                    address=board.address,
+                    timing=self._timing,
+                    rng=rng,
+                    lost_replies=self._lost_replies,
+                    counters_file=self._data_dir / "sim" / "counters" / lane.id,
+                    port=port,
+                )
+            case "machpower":
+                return SimMachPower(
+                    lane.id,
+                    self._truth,
+                    path=path,
+                    port=port,
+                    timing=self._timing,
+                    address=board.address,
+                    entry_is=board.entry_is,
+                )
+            case "digicon":
+                return SimDigicon(
+                    lane.id, self._truth, path=path, port=port, timing=self._timing, entry_is=board.entry_is
+                )
+            case "tpw":
+                return SimTpw(
+                    lane.id,
+                    self._truth,
+                    path=path,
+                    port=port,
+                    timing=self._timing,
+                    address=board.address,
+                    tripod=tripod,
+                )
+        raise ValueError(f"lane {lane.id}: a board of language {board.language} is not simulated with a site")
 
     def _path(self, path: str) -> Path:
         """Only lines below the data folder are simulated: no link is ever put in the place of a real device."""
@@ -147,6 +191,12 @@ class SimSite:
         if not made.parent.resolve().is_relative_to(self._data_dir.resolve()):
             raise ValueError(f"{path} is not below the data folder: the simulator touches no real device")
         return made
+
+
+def _shared(site: SiteFile) -> set[str]:
+    """Lines of which more than one board is named."""
+    paths = [lane.board.path for lane in site.lanes if lane.board is not None and lane.board.path]
+    return {path for path in paths if paths.count(path) > 1}
 
 
 async def _become(condition: Callable[[], bool], timeout_s: float) -> bool:

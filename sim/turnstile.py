@@ -66,6 +66,11 @@ class SimTurnstile:
             nursery.start_soon(self._serve)
 
     @property
+    def line(self) -> Port:
+        """Its place on a line."""
+        return self.port
+
+    @property
     def bus(self) -> SimBus:
         """Its own line."""
         assert self._bus is not None
