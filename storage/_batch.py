@@ -31,6 +31,7 @@ from storage._records import EMPTY_CHAIN, AuditHead, Records
 from storage._rows import Rows
 from storage._sales import SALES_OPS, Sales
 from storage.interfaces import (
+    AddShort,
     AuditEntry,
     Calibrate,
     CounterBaseline,
@@ -282,6 +283,7 @@ _BOOKED: dict[type[Base], Callable[[Books, Any], Any]] = {
     GrantOp: admit,
     Passed: Books.passed,
     Ended: Books.ended,
+    AddShort: Books.add_short,
     Calibrate: calibrate,
     StopZone: stop,
     CounterBaseline: Books.baseline,

@@ -25,6 +25,7 @@ from storage._records import Records
 from storage._rows import Rows
 from storage._zones import Zone
 from storage.interfaces import (
+    AddShort,
     CounterBaseline,
     DecideRule,
     LedgerRefused,
@@ -187,6 +188,11 @@ class Books:
     def refused(self, op: RefusedScan) -> None:
         new = (op.lane, op.device, op.nonce, op.kind, op.credential_hash, op.code, None, op.at, self.now)
         self.rows.add("insert_scans", *new)
+
+    def add_short(self, op: AddShort) -> Ok:
+        """A short code for a ticket; the database knows if it is taken, and whether the ticket exists."""
+        self.rows.add("insert_short", self.new_id(), op.ticket, op.value_hash)
+        return Ok()
 
     def baseline(self, op: CounterBaseline) -> Ok:
         self.rows.add("insert_baselines", op.device, op.epoch, op.lane, op.entries, op.exits, self.now)

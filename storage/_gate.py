@@ -14,14 +14,14 @@ from storage._facts import Grant, Person, Presented, Right, Ticket
 from storage._issue import Shop
 from storage._pq import Connection, Encoded, Record
 from storage._zones import Zone
-from storage.interfaces import Calibrate, CounterBaseline, GrantOp, RefusedScan, StopZone, ZoneCount
+from storage.interfaces import AddShort, Calibrate, CounterBaseline, GrantOp, RefusedScan, StopZone, ZoneCount
 from storage.queries import load
 
-GATE_OPS = (GrantOp, Passed, Ended, Calibrate, StopZone, CounterBaseline, RefusedScan)
+GATE_OPS = (GrantOp, AddShort, Passed, Ended, Calibrate, StopZone, CounterBaseline, RefusedScan)
 WRITES = ("insert_grants", "insert_holds", "update_holds", "delete_holds", "mark_unresolved", "insert_passages",
           "insert_redemptions", "insert_ends", "update_entitlements", "update_zones", "insert_abandoned",
-          "update_tickets", "put_people", "bind_faces", "raise_issue", "insert_scans", "insert_calibrations",
-          "insert_baselines", "insert_zone_stops", "insert_day_closes")  # fmt: skip
+          "update_tickets", "put_people", "bind_faces", "raise_issue", "insert_short", "insert_scans",
+          "insert_calibrations", "insert_baselines", "insert_zone_stops", "insert_day_closes")  # fmt: skip
 
 
 LOCKS = re.compile(r"\bfor update( of \w+)?\b")

@@ -377,6 +377,16 @@ class GrantOp(Base, frozen=True, kw_only=True):
         return f"GrantOp(lane={self.lane!r}, device={self.device!r}, nonce={self.nonce!r}, kind={self.kind!r})"
 
 
+class AddShort(Base, frozen=True, kw_only=True):
+    """Give a ticket a short code (`protocols.shortcode`), by its keyed hash. Answered with `Ok`.
+
+    Refused for a ticket that does not exist, and for a code that is taken: draw another one.
+    """
+
+    ticket: int
+    value_hash: bytes
+
+
 class RefusedScan(Base, frozen=True, kw_only=True):
     """Log of a scan that was refused before any look-up (forged, unknown format, lane closed). Unanswered."""
 

@@ -233,6 +233,11 @@ update credentials c set issue_index = greatest(c.issue_index, new.issue_index)
   from unnest($2::bigint[], $3::int[]) as new (credential, issue_index)
  where c.site = $1 and c.credential = new.credential
 
+-- name: insert_short
+insert into credentials (site, credential, ticket, kind, value_hash)
+select $1, credential, ticket, 'short', value_hash
+  from unnest($2::bigint[], $3::bigint[], $4::bytea[]) as new (credential, ticket, value_hash)
+
 -- name: update_zones
 update zones z
    set inside = z.inside + moved.inside, held = z.held + moved.held, staff = z.staff + moved.staff,

@@ -158,7 +158,7 @@ MISTAKES: list[tuple[str, str, Any]] = [
         "no time at all",
     ),
     (RIGHT + "[[products.rights.windows]]\nweekdays = [0]", "products[1].rights[0].windows[0].weekdays[0]", "day of"),
-    (RIGHT + '[[products.rights.windows]]\nfirst = "2026-13-01"', "products[1].rights[0].windows[0].first", "not a date"),
+    (RIGHT + '[[products.rights.windows]]\nlast = "2026-13-01"', "products[1].rights[0].windows[0].last", "not a date"),
     (
         RIGHT + '[[products.rights.windows]]\nfirst = "2026-02-01"\nlast = "2026-01-01"',
         "products[1].rights[0].windows[0].last",
@@ -171,7 +171,7 @@ MISTAKES: list[tuple[str, str, Any]] = [
     (ZONES + "grant_ttl_s = 61.0", "products[1].grant_ttl_s", "too many"),
     (ZONES + 'effective_from = "1.1.2027"', "products[1].effective_from", "not a date"),
     (ZONES + 'sale_first = "2026-02-02"\nsale_last = "2026-02-01"', "products[1].sale_last", "before it begins"),
-    (ZONES + '[[products.slots]]\nopens = "09:00"\ncloses = "10:00"\nplaces = 0', "products[1].slots[0].places", "0 pl"),
+    (ZONES + '[[products.slots]]\nopens = "09:00"\ncloses = "10:00"\nplaces = 0', "products[1].slots[0].places", "0 p"),
 ]
 
 

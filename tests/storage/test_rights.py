@@ -15,8 +15,9 @@ from actors.admission import decide
 from actors.admission.refusals import REFUSALS
 from protocols.messages import CredentialKind, Denied, Direction, EndReason, Granted, GrantState, PassageKind
 from protocols.rights import Reentry, Window, ZoneRight
+from protocols.shortcode import grouped, new_short, parse_short
 from storage.audit import audit
-from storage.interfaces import EntryStatistics, LedgerRefused, SaleLineOp, SiteSetup
+from storage.interfaces import AddShort, EntryStatistics, LedgerRefused, SaleLineOp, SiteSetup
 from storage.testing import (
     Database,
     LedgerUser,
@@ -472,6 +473,20 @@ async def test_a_higher_issue_of_a_card_supersedes_the_lower_ones() -> None:
         assert await rig.enters(annual, **scan, issue_index=1) == "superseded_card"
         assert await rig.enters(annual, **scan, issue_index=2) == "reentry"
         assert await rig.enters(annual, **scan) == "reentry"  # a card that says nothing of itself
+
+
+async def test_a_short_code_opens_what_its_ticket_opens_and_is_one_tickets() -> None:
+    async with gates() as rig:
+        one, other = await rig.sell("adult", 2)
+        typed = hash_id("short", parse_short(grouped(new_short())))
+        await rig.ledger.ask(AddShort(ticket=one, value_hash=typed))
+        for ticket in (other, 424242):
+            with pytest.raises(LedgerRefused):
+                await rig.ledger.ask(AddShort(ticket=ticket, value_hash=typed))
+        scan = {"kind": CredentialKind.SHORT, "credential_hash": typed, "ticket": None}
+        assert await rig.enters(0, **scan) == "entry"
+        assert await rig.enters(one) == "already_used"
+        assert await rig.enters(0, **scan | {"credential_hash": hash_id("short", new_short())}) == "unknown_code"
 
 
 async def test_scenario_18_invariant_20_a_pre_printed_code_opens_only_when_it_is_sold() -> None:
