@@ -60,10 +60,10 @@ def test_a_lane_that_does_not_end_is_stopped_with_its_children(tmp_path: Path) -
         f"    pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(child.pid))\n    time.sleep(600)\n"
     )
     started = time.monotonic()
-    outcome = pytest_lane(tmp_path, source, limit_s=4.0)
+    outcome = pytest_lane(tmp_path, source, limit_s=12.0)  # pytest takes seconds to start on a busy machine
     assert not outcome.ok
     assert "ran out of time" in outcome.summary
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 90
     child = Path("/proc") / (tmp_path / "pid").read_text(encoding="utf-8")
     deadline = time.monotonic() + 10
     while child.exists() and "zombie" not in (child / "status").read_text(encoding="utf-8"):
