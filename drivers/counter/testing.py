@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import trio
 
 START_S = 20.0
 STOP_S = 20.0
+LIFE_S = 300  # a broker whose test run was killed ends by itself
 TRIES = 5  # a free port may be taken by somebody else before the broker has it
 LOOK_S = 0.02
 PROGRAM = "/usr/sbin/mosquitto"
@@ -38,9 +40,10 @@ class Broker:
                     self.port = probe.getsockname()[1]
             self._configure()
             self._process = await trio.lowlevel.open_process(
-                [PROGRAM, "-c", str(self._folder / "mosquitto.conf")],
+                ["timeout", str(LIFE_S), PROGRAM, "-c", str(self._folder / "mosquitto.conf")],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                start_new_session=True,  # a group of its own: signals reach the broker, not only who watches its time
             )
             if await self._listens():
                 return
@@ -51,21 +54,27 @@ class Broker:
     async def stop(self) -> None:
         """Ask it to end: it saves what it keeps."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         with trio.move_on_after(STOP_S):
             await self._process.wait()
         await self.kill()
 
     async def kill(self) -> None:
         if self._process is not None:
-            self._process.kill()
+            self._signal(signal.SIGKILL)
             await self._process.wait()
             self._process = None
 
     def freeze(self, frozen: bool) -> None:
         """A broker that hangs: its connections stand, and nothing moves."""
+        self._signal(signal.SIGSTOP if frozen else signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP if frozen else signal.SIGCONT)
+        if self._process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):  # it ended by itself
+            os.killpg(self._process.pid, number)
 
     def _configure(self) -> None:
         lines = [
