@@ -567,3 +567,29 @@ async def test_a_large_order_is_told_with_the_ticket_asked_for_first_and_a_large
         codes: Codes = await ledger.ask(ListCodes(batch=batch.batch), 30.0)
         assert len(codes.codes) == len({ticket for _, ticket in codes.codes}) == 10_000
         await clean(database)
+
+
+async def test_invariant_16_a_notice_whose_answer_was_lost_in_a_crash_is_answered_as_before() -> None:
+    """The ledger is stopped in the middle of many notices, again and again; each order is issued once all the same."""
+    async with fresh_database() as database:
+        orders: list[SaleBooked] = []
+        async with ledger_running(database.dsn, decide=decide) as ledger:
+            for _ in range(6):
+                orders.append(await ledger.ask(waiting("adult", 2)))
+        notices = [notice(booked.order, 20_000) for booked in orders for _ in range(2)]
+        for _ in range(3):
+            async with ledger_running(database.dsn, decide=decide) as ledger, trio.open_nursery() as nursery:
+                for op in notices:
+                    nursery.start_soon(_send, ledger, op)
+                await trio.sleep(0.02)
+                nursery.cancel_scope.cancel()  # whoever asked is gone, and the ledger stops
+        async with ledger_running(database.dsn, decide=decide) as ledger:
+            answers = [await ledger.ask(op) for op in notices]
+        assert [answer.outcome for answer in answers].count("paid") == len(orders)
+        assert [answer.outcome for answer in answers].count("given_back") == len(orders)
+        assert await database.fetchval("select count(*) from tickets where state = 'active'") == 2 * len(orders)
+        await clean(database)
+
+
+async def _send(ledger: LedgerUser, op: PaymentNotice) -> None:
+    await ledger.ask(op)
