@@ -63,8 +63,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """A method that pages may call.
 
     `params` is decoded from the request and told to `address`; if it has a field `by` (and `by_role`), the session's
-    user (and role) is put there, whatever the client wrote. `permission` "" means that being logged in is enough. `timeout_s` bounds the
-    wait for the answer. `system`: told at once on the system lane; the answer is not waited for.
+    user (and role) is put there, whatever the client wrote. `permission` "" means that being logged in is enough.
+    `timeout_s` bounds the wait for the answer. `system`: told at once on the system lane; nobody waits for the answer.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""Rotating codes: the same in every implementation, good for a minute and a half, worthless when anything is changed."""
+"""Rotating codes: the same in every implementation, good for a minute and a half, worthless when changed."""
 
 from __future__ import annotations
 

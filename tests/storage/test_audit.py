@@ -71,7 +71,8 @@ CORRUPTIONS: dict[str, list[str]] = {
         # two people on two grants, each booked on the other's right: every counter still adds up
         "update redemptions r set entitlement = other.entitlement from redemptions other where r.grant_id = "
         "(select min(grant_id) from grants) and other.grant_id = (select grant_id from grants where pax = 3) "
-        "or r.grant_id = (select grant_id from grants where pax = 3) and other.grant_id = (select min(grant_id) from grants)",
+        "or r.grant_id = (select grant_id from grants where pax = 3) and other.grant_id = "
+        "(select min(grant_id) from grants)",
     ],
     "grants_fit_their_right": ["update grants set ticket = 1 where pax = 3"],
     "grants_are_within_validity": ["update tickets set valid_from = valid_to - interval '1 minute'"],
