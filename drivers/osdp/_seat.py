@@ -179,6 +179,12 @@ class Seat:
         """Has the bus for its first answer."""
         return self.phase is Phase.PROBED and self.now_s - self.probed_s < PROBE_S
 
+    def paused(self, pause_s: float) -> None:
+        """This process stood still for so long: that was no silence of the reader."""
+        self.unanswered_since_s += pause_s
+        self.probed_s += pause_s
+        self.progress_s += pause_s
+
     def kick(self) -> None:
         """Its turn has come; the library must first forget its own pause."""
         self.phase = Phase.KICKED

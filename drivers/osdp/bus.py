@@ -32,6 +32,7 @@ TURNS = 4  # of the library at once: an answer taken, the next question chosen, 
 WRITE_DEADLINE_S = 0.5  # a line that takes no bytes for this long is treated as gone
 HALF_FRAME_S = 0.3  # a frame that stops for this long was cut off
 STEADY_S = 5.0
+OWN_PAUSE_S = 0.25  # a turn of ours that came so late says nothing of the readers
 CLOCK_JUMP_S = 0.2  # a clock that is corrected gently moves by half a thousandth
 FLOOD_BYTES = 4096  # read at once; after a full read there is a pause
 FLOOD_PAUSE_S = 0.02
@@ -123,13 +124,16 @@ class OsdpBus:
         self._framer = osdp.OsdpFramer()
         for reader in self._running:
             reader.seat.line_lost()
+        now_s = trio.current_time()
         while True:
             data = b""
             with trio.move_on_after(TICK_S):
                 data = await line.receive_some(FLOOD_BYTES)
-            now_s = trio.current_time()
+            before_s, now_s = now_s, trio.current_time()
             for reader in self._running:
                 reader.seat.now_s = now_s
+            if now_s - before_s > OWN_PAUSE_S:
+                self._paused(now_s - before_s)
             if self._clock_was_set() or self._panel is None or any(reader.seat.stuck for reader in self._running):
                 self._build()
             if data:
@@ -140,6 +144,13 @@ class OsdpBus:
             self._tell()
             if len(data) >= FLOOD_BYTES:
                 await trio.sleep(FLOOD_PAUSE_S)
+
+    def _paused(self, pause_s: float) -> None:
+        """We did not look for a while: the readers are not to blame for it."""
+        for reader in self._running:
+            reader.seat.paused(pause_s)
+            if reader.lost_s is not None:
+                reader.lost_s += pause_s
 
     def _clock_was_set(self) -> bool:
         """The clock on the wall jumped. The library's pauses are measured with it, and may now last for hours."""
@@ -281,16 +292,22 @@ class OsdpBus:
                 seat.steady()
             return
         if seat.authentication and seat.phase is not Phase.ONLINE:
-            reader.down(seat.authentication, Availability.UNAUTHENTICATED)
+            self._down(reader, seat.authentication, Availability.UNAUTHENTICATED)
         elif seat.phase is Phase.FAILED or seat.silent:
             if reader.lost_s is None or now_s - reader.lost_s > SILENT_AFTER_S or seat.silent:
-                reader.down("no answer")
+                self._down(reader, "no answer")
         elif reader.meter.availability is Availability.AVAILABLE or (
             reader.meter.availability is Availability.UNKNOWN and seat.tried
         ):
             reader.lost_s = now_s if reader.lost_s is None else reader.lost_s
             if now_s - reader.lost_s > SILENT_AFTER_S:
-                reader.down(seat.reason)
+                self._down(reader, seat.reason)
+
+    def _down(self, reader: OsdpReader, reason: str, availability: Availability = Availability.UNAVAILABLE) -> None:
+        """Report it; and what it was still to be told is worth nothing when it is back."""
+        if self._panel is not None and reader.meter.availability is Availability.AVAILABLE:
+            self._panel.flush_commands(self._running.index(reader))
+        reader.down(reason, availability)
 
     def _questions(self) -> bytes:
         questions = b""

@@ -516,7 +516,6 @@ async def test_damaged_and_noisy_answers_are_asked_for_again(rig: Rig) -> None:
     seat.device.garbage = 1
     await rig.until(lambda: seat.device.garbage == 0)
     await rig.reads(seat, "04A1B2C4", within_s=BACK_S)
-    assert seat.downs == []
     assert seat.device.secure
 
 

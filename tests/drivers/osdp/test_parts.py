@@ -141,6 +141,22 @@ def test_a_reader_that_is_online_may_miss_one_question() -> None:
     assert question(seat, osdp.POLL) == 9
 
 
+def test_a_pause_of_ours_is_no_silence_of_the_reader() -> None:
+    seat = seated(None)
+    question(seat, 0x61)
+    seat.now_s = 1.4
+    assert not seat.silent
+    seat.now_s = 2.4
+    seat.paused(1.0)
+    assert not seat.silent and seat.on_trial is False
+    seat.now_s = 2.6
+    assert seat.silent
+    seat.now_s = 1e4
+    assert seat.stuck
+    seat.paused(1e4)
+    assert not seat.stuck
+
+
 def test_only_the_answer_to_the_question_gets_in() -> None:
     seat = seated()
     assert not answer(seat, osdp.ACK)  # nothing was asked
