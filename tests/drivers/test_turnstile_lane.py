@@ -97,12 +97,14 @@ class Lane(Neighbours):
         self.lane.tell(scan(nonce))
         await self.admission.expect(Decide, within_s=WAIT_S)
         self.lane.tell(granted(nonce, pax=pax))
+        ended = len(self.of(Ended))
         for _ in range(pax):
             assert await self.board.barrier.wait_turn(ENTRY, WAIT_S)
             await self.board.barrier.walk(ENTRY, 0.01)
             if self.language == "machpower":
                 self.driver.passage(ENTRY)
-        await self.until(lambda: self.state == "idle")
+        await self.until(lambda: len(self.of(Ended)) > ended)
+        await self.rest()
 
 
 @asynccontextmanager
@@ -140,15 +142,18 @@ async def test_what_a_lane_books_goes_on_after_a_restart(tmp_path: Path, languag
     async with board_of(language, tmp_path) as (board, path):
         async with living(Lane(language, path, board), books(epoch=None, entries=None, exits=None)) as first:
             await first.let_in("n1", 2)
+            await first.until(lambda: len(first.of(Passed)) >= 2)
             passed = first.of(Passed)
             assert [(each.kind, each.direction, each.grant) for each in passed] == [(PassageKind.GRANTED, ENTRY, 1)] * 2
             epoch, base = passed[0].boot, passed[0].seq
             assert [(each.boot, each.seq) for each in passed] == [(epoch, base), (epoch, base + 1)]
+            await first.until(lambda: first.of(Ended))
             (ended,) = first.of(Ended)
             assert (ended.passed, ended.why) == (2, EndReason.COMPLETE)
         known = books(epoch=epoch, entries=base + 1, exits=0)
         async with living(Lane(language, path, board), known) as second:
             await second.let_in("n2", 1)
+            await second.until(lambda: second.of(Passed))
             (passed_again,) = second.of(Passed)
             assert (passed_again.boot, passed_again.seq) == (epoch, base + 2)
 
@@ -181,6 +186,7 @@ async def test_a_lane_is_released_acknowledges_what_is_known_and_works_again(tmp
             lane.lane.tell(Rearm(user="ann"))
             await lane.until(lambda: lane.state == "idle")
             await lane.let_in("n3", 1)
+            await lane.until(lambda: lane.of(Passed))
             assert len(lane.of(Passed)) == 1
 
 
