@@ -31,7 +31,7 @@ from sim.truth import Truth
 
 JOB_BYTES_MAX = 256 * 1024  # a job that is longer is no ticket: the connection is dropped
 JOBS_KEPT_MAX = 2_000  # files; older ones are overwritten
-CONNECTIONS_MAX = 4
+CONNECTIONS_MAX = 16
 READ_BYTES = 4096
 MEMORY_BYTES = 64 * 1024  # of a slow printer; more than that waits on the wire
 STEP_S = 0.01  # how often a slow head moves
@@ -159,7 +159,8 @@ class SimPrinter:
         if self.silent:
             return
         try:
-            await talk.send((self.garbage + answer) * (2 if self.twice else 1))
+            async with talk.turn:  # the head and the real-time answers share the wire
+                await talk.send((self.garbage + answer) * (2 if self.twice else 1))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return  # whoever asked has gone
 
@@ -230,6 +231,7 @@ class _Talk:
 
     def __init__(self, send: Callable[[bytes], Awaitable[None]]) -> None:
         self.send = send
+        self.turn = trio.Lock()
         self._tail = b""
 
     def sorted(self, data: bytes) -> tuple[bytes, list[StatusKind]]:
