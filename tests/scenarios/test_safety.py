@@ -402,7 +402,10 @@ async def test_a_board_that_resets_while_released_is_released_again_and_whoever_
 
 
 async def test_a_fire_contact_opens_its_lane_without_any_server_and_costs_nobody_a_ticket(tmp_path):
-    async with site_rig(tmp_path, serial=1) as rig:
+    def of_its_lane(text: str) -> str:
+        return text.replace('path = "dev/s1-board"', 'path = "dev/s1-board", fire = "lane"')
+
+    async with site_rig(tmp_path, serial=1, configure=of_its_lane) as rig:
         place, board = rig.lane("s1"), rig.lane("s1").board
         one, two = (await rig.sell_all("adult", 2)).tickets
         assert await rig.admit("s1", one.code)
