@@ -10,8 +10,21 @@ import trio
 from actors._common import offer
 from actors.gate import STATISTICS_EVERY_S, device_view
 from core import Address, Stop, new_trace
-from drivers.base import CodeRead, CredentialRead, DeviceDown, DeviceEvent, DeviceUp, Driver, Feedback
-from protocols.messages import Credential, CredentialKind, Scan, Telemetry
+from drivers.base import (
+    CardRejected,
+    CodeRead,
+    CredentialRead,
+    DeviceDown,
+    DeviceEvent,
+    DeviceUp,
+    Driver,
+    Feedback,
+    InputChanged,
+    InputState,
+    Outcome,
+)
+from protocols.console import FeedEvent
+from protocols.messages import Credential, CredentialKind, Direction, Scan, Telemetry
 from protocols.shortcode import looks_short
 
 CARD_PREFIX = "CARD:"  # an annual card's printed number, as our own cards carry it
@@ -38,9 +51,19 @@ def credential_of(text: str) -> Credential:
 
 
 class ReaderActor:
-    """Child of the device supervisor; owns one reader's driver."""
+    """Child of the device supervisor; owns one reader's driver. `direction` is the way that its visitors walk."""
 
-    def __init__(self, name: str, driver: Driver, lane: Address, lane_name: str, hub: Address) -> None:
+    def __init__(
+        self,
+        name: str,
+        driver: Driver,
+        lane: Address,
+        lane_name: str,
+        hub: Address,
+        *,
+        direction: Direction = Direction.ENTRY,
+    ) -> None:
+        self._direction = direction
         self._name = name
         self._driver = driver
         self._lane = lane
@@ -58,8 +81,7 @@ class ReaderActor:
                         nursery.cancel_scope.cancel()
                         return
                     case Signal(feedback=feedback):
-                        if (tell := getattr(self._driver, "signal", None)) is not None:
-                            tell(feedback)
+                        self._signal(feedback)
                     case _Tick():
                         me.set_timer("statistics", STATISTICS_EVERY_S, _Tick())
                         self._show()
@@ -70,8 +92,40 @@ class ReaderActor:
                 self._scan(credential_of(text))
             case CredentialRead(kind=kind, value=value, issue_index=issue_index):
                 self._scan(Credential(kind, value, issue_index))
+            case CardRejected(reason=reason):
+                self._reject(reason)
+            case InputChanged(name=name, state=state):
+                self._input(name, state)
             case DeviceUp() | DeviceDown():
                 self._show()
+
+    def _signal(self, feedback: Feedback) -> None:
+        if (tell := getattr(self._driver, "signal", None)) is not None:
+            tell(feedback)
+
+    def _reject(self, reason: str) -> None:
+        """A card that is a copy, foreign or unreadable never becomes a scan; visitor and control room are told."""
+        self._signal(Feedback(outcome=Outcome.STOP, text_zh="无法识别此卡", text_en="This card is not a ticket"))
+        self._tell("refused", "notice", f"card_{reason}", f"卡片被拒：{reason}", f"Card rejected: {reason}")
+
+    def _input(self, name: str, state: InputState) -> None:
+        """Somebody opened the reader's housing, its supply failed, or that is over."""
+        if state in (InputState.ACTIVE, InputState.BROKEN):
+            self._tell("alarm", "warning", name, f"{self._name}：{name} 报警", f"{self._name}: {name}")
+        elif state is InputState.INACTIVE:
+            self._tell("device", "info", name, f"{self._name}：{name} 恢复", f"{self._name}: {name} is over")
+
+    def _tell(self, kind: str, severity: str, code: str, text_zh: str, text_en: str) -> None:
+        event = FeedEvent(
+            at=time.time(),
+            kind=kind,
+            severity=severity,
+            lane=self._lane_name,
+            code=code,
+            text_zh=text_zh,
+            text_en=text_en,
+        )
+        offer(self._hub, event)
 
     def _scan(self, credential: Credential) -> None:
         scan = Scan(
@@ -80,6 +134,7 @@ class ReaderActor:
             nonce=secrets.token_hex(8),
             credential=credential,
             at=time.time(),
+            direction=self._direction,
         )
         # with a full mailbox it is refused at once and counted there; the visitor scans again
         offer(self._lane, scan, deadline=trio.current_time() + SCAN_PATIENCE_S, trace=new_trace())

@@ -140,6 +140,16 @@ class CredentialRead(DeviceEvent, frozen=True, kw_only=True):
         return f"CredentialRead(kind={self.kind.value!r}, {len(self.value)} characters)"
 
 
+class CardRejected(DeviceEvent, frozen=True, kw_only=True):
+    """A card was presented that is not to be trusted. Nothing of it is said but the reason.
+
+    `wrong_key` (not ours, or a copied number), `no_record`, `not_authentic`, `other_site`, `random_uid` (a telephone),
+    `unreadable` (it left too early, or is of a kind that we do not know).
+    """
+
+    reason: str
+
+
 class InputState(StrEnum):
     """A supervised contact. `BROKEN` is a cut or shorted line: an alarm, never mistaken for quiet."""
 

@@ -80,6 +80,7 @@ def _reader(lane: Lane, number: int, reader: Reader, controller: Any, feedback: 
         place=_place(reader, controller),
         tables=(reader, controller, feedback if reader.kind == "osdp" else ()),
         make=lambda wires: wires.reader(reader, controller),
+        fixed=(reader.direction,),
     )
 
 

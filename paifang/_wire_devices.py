@@ -24,6 +24,7 @@ from paifang.reprint import reprinted
 from paifang.setups import lane_config
 from paifang.site import SiteFile
 from protocols.console import DeviceView
+from protocols.messages import Direction
 
 GATE_MAILBOX_CAPACITY = 64
 READER_MAILBOX_CAPACITY = 16
@@ -128,7 +129,8 @@ class Devices:
             run = GateActor(spec.name, slot, self.lanes[spec.lane], spec.lane, self._hub, fire=fire).run
         elif spec.kind == READER:
             slot = Slot(spec.name, cast(Driver, driver))
-            run = ReaderActor(spec.name, slot, self.lanes[spec.lane], spec.lane, self._hub).run
+            direction = Direction(spec.tables[0].direction)
+            run = ReaderActor(spec.name, slot, self.lanes[spec.lane], spec.lane, self._hub, direction=direction).run
         elif spec.kind == COUNTER:
             slot = CounterSlot(spec.name, cast(Driver, driver))
             run = CountingActor(spec.name, slot, self.lanes[spec.lane], spec.lane, self._hub).run

@@ -22,7 +22,7 @@ from actors.errors import CommandRefused
 from core import Address, Stop, Supervisor
 from drivers.base import Driver, Printer
 from drivers.errors import DeviceError
-from paifang._device_specs import FIRE, GATE, DeviceSpec, device_specs
+from paifang._device_specs import FIRE, GATE, READER, DeviceSpec, device_specs
 from paifang._wire_devices import Devices
 from paifang.check import Report, check
 from paifang.site import Controller, Lane, SiteFile
@@ -62,8 +62,9 @@ def plan(started: SiteFile, running: dict[str, DeviceSpec], new: SiteFile) -> Pl
         before = running.get(name)
         if before is None:
             found.added.append(spec)
-        elif before.kind == GATE and before.fixed != spec.fixed:
-            detail = f"board.fire: {before.fixed[0]} → {spec.fixed[0]}"
+        elif before.kind in (GATE, READER) and before.fixed != spec.fixed:
+            key = "board.fire" if before.kind == GATE else "direction"
+            detail = f"{key}: {before.fixed[0]} → {spec.fixed[0]}"
             found.restart.append(SiteChange(subject=name, what="changed", detail=detail, state=RESTART))
         elif (before.tables, before.fixed) != (spec.tables, spec.fixed):
             found.changed.append(spec)

@@ -5,7 +5,6 @@ Needs the extra `pcsc` (pyscard) and a running pcscd; without them a reader is u
 
 from drivers.pcsc._card import CardContents
 from drivers.pcsc._errors import CardGone, CardRefused, NoCard, ReaderBusy, ReaderGone, ServiceGone, WrongKey
-from drivers.pcsc._events import CardRejected
 from drivers.pcsc.reader import CardReader
 from protocols.cardrecord import CardKeys, CardRecord
 
@@ -16,7 +15,6 @@ __all__ = [
     "CardReader",
     "CardRecord",
     "CardRefused",
-    "CardRejected",
     "NoCard",
     "ReaderBusy",
     "ReaderGone",

@@ -14,11 +14,10 @@ from typing import TypeVar
 import trio
 
 from drivers._statistics import Meter
-from drivers.base import Availability, CredentialRead, DeviceDown, DeviceUp, DriverStatistics, Emit
+from drivers.base import Availability, CardRejected, CredentialRead, DeviceDown, DeviceUp, DriverStatistics, Emit
 from drivers.errors import DeviceError, DeviceRefused, DeviceUnavailable
 from drivers.pcsc._card import CardChannel, CardContents, issue, read_contents
 from drivers.pcsc._errors import CardGone, CardRefused, NoCard, ReaderBusy
-from drivers.pcsc._events import CardRejected
 from drivers.pcsc._service import STATE_MUTE, STATE_PRESENT, STATE_UNAWARE, Context, choose, open_context
 from drivers.serial import Backoff
 from protocols.cardrecord import CardKeys

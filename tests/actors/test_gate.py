@@ -16,13 +16,16 @@ from drivers.base import (
     Availability,
     Barrier,
     BarrierChanged,
+    CardRejected,
     CodeRead,
     DeviceDown,
     DeviceUp,
     DriverStatistics,
+    InputChanged,
+    InputState,
     PassageCounted,
 )
-from protocols.console import DeviceView
+from protocols.console import DeviceView, FeedEvent
 from protocols.messages import Counters, Credential, CredentialKind, Direction, Scan
 
 UP = DeviceUp(counters=Counters(EPOCH, 5, 2), barrier=Barrier.CLOSED)
@@ -203,6 +206,35 @@ async def test_every_code_read_is_a_scan_with_a_nonce_and_a_trace_of_its_own(aut
 )
 def test_a_card_is_told_from_a_code_by_its_prefix(text, kind, value):
     assert credential_of(text) == Credential(kind, value)
+
+
+async def test_a_reader_on_the_inner_side_reads_people_who_leave(autojump_clock):
+    device, lane = Device(), Probe("lane")
+    me = Address("reader/g1/2")
+    reader = ReaderActor("reader/g1/2", device, lane, "g1", Probe("consoles"), direction=Direction.EXIT)
+    async with alive(reader.run, me):
+        await settle()
+        device.emit(CodeRead(text="PF1:ABC"))
+        assert (await lane.expect(Scan)).direction is Direction.EXIT
+
+
+async def test_a_card_that_is_not_to_be_trusted_is_told_and_never_a_scan(autojump_clock):
+    async with actor(ReaderActor) as rig:
+        rig.device.emit(CardRejected(reason="wrong_key"))
+        (line,) = only(await heard(rig.hub), FeedEvent)
+        assert (line.kind, line.code, line.lane) == ("refused", "card_wrong_key", "g1")
+        assert await heard(rig.lane) == []
+
+
+async def test_an_opened_housing_is_an_alarm_until_it_is_shut(autojump_clock):
+    async with actor(ReaderActor) as rig:
+        for state in (InputState.ACTIVE, InputState.UNKNOWN, InputState.INACTIVE):
+            rig.device.emit(InputChanged(name="tamper", state=state))
+        lines = only(await heard(rig.hub), FeedEvent)
+        assert [(line.kind, line.severity, line.code) for line in lines] == [
+            ("alarm", "warning", "tamper"),
+            ("device", "info", "tamper"),
+        ]
 
 
 async def test_a_lane_without_room_costs_the_reader_nothing(autojump_clock):

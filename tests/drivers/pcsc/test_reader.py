@@ -15,13 +15,12 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from drivers.base import Availability, CredentialRead, DeviceDown, DeviceEvent, DeviceUp, Driver
+from drivers.base import Availability, CardRejected, CredentialRead, DeviceDown, DeviceEvent, DeviceUp, Driver
 from drivers.pcsc import (
     CardGone,
     CardKeys,
     CardReader,
     CardRefused,
-    CardRejected,
     NoCard,
     ReaderBusy,
     ReaderGone,
