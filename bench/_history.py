@@ -80,7 +80,9 @@ def _tables(passages: int, tickets: int) -> dict[str, tuple[str, int, Callable[[
 
     def ticket(n: int) -> Row:
         order_id, number = FIRST_ID + n // TICKETS_PER_ORDER, n % TICKETS_PER_ORDER + 1
-        return SITE, FIRST_ID + n, order_id, 1, number, PRODUCT, 1, 1, THEN, until
+        used = n < passages  # the last time by this passage
+        seen = ("park", THEN + (n + (passages - 1 - n) // tickets * tickets) * STEP) if used else (None, None)
+        return SITE, FIRST_ID + n, order_id, 1, number, PRODUCT, 1, 1, THEN, until, *seen
 
     def entitlement(n: int) -> Row:
         return SITE, _ENTITLEMENTS + n, FIRST_ID + n, "park", None, len(range(n, passages, tickets))
@@ -119,7 +121,9 @@ def _tables(passages: int, tickets: int) -> dict[str, tuple[str, int, Callable[[
         "order_lines": ("site order_id line product version quantity unit_price_cents visit_date", orders, line),
         "payments": ("site order_id payment tender tendered_cents", orders, payment),
         "tickets": (
-            "site ticket order_id line number product version pax valid_from valid_to", tickets, ticket,
+            "site ticket order_id line number product version pax valid_from valid_to at_zone at_since",
+            tickets,
+            ticket,
         ),
         "entitlements": ("site entitlement ticket zone sold redeemed", tickets, entitlement),
         "credentials": ("site credential ticket kind value_hash", tickets, credential),

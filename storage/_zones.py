@@ -109,10 +109,10 @@ class Zone:
         self.changed = True
 
     def entry_stopped(self, now: float) -> bool:
-        """May no new visitor enter, whatever room there is?"""
-        stop_at = self._stop_at()
-        reached = stop_at is not None and self.people() >= stop_at
-        return self.entry_full or reached or _runs(self.entry_stopped_until, now)
+        """May no new visitor enter, whatever room there is below the limit?"""
+        reached = self.stop_at is not None and self.people() >= self.stop_at
+        waits = self.entry_full and (self.stop_at is not None or self.resume_at is not None)
+        return reached or waits or _runs(self.entry_stopped_until, now)
 
     def sale_stopped(self, now: float) -> bool:
         """May no ticket for today be sold, although holders of one still enter?"""
