@@ -31,6 +31,8 @@ from protocols.board4 import Action
 from protocols.console import Done, EvacuationView, ManualOpen, RearmLane, RestoreRequest, SetMode, Snapshot, Trigger
 from protocols.messages import new_id
 
+pytestmark = pytest.mark.slow
+
 FAULTY = Path(__file__).with_name("faulty_server.py")
 OPEN_S = 1.0  # an evacuation has opened everything after this
 RED_S = 2.0  # a lane that is not open is known to be red by then

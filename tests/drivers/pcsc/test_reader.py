@@ -41,7 +41,7 @@ OTHER_UID = bytes.fromhex("04FFEEDD")
 KEYS = CardKeys(b"m" * 32, b"site")
 WAIT_S = 30.0
 
-pytestmark = pytest.mark.timeout(480)  # they may wait for other runs to leave pcscd
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]  # they may wait for other runs to leave pcscd
 
 
 class _Direct:
