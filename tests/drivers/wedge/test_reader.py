@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import random
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -178,15 +177,14 @@ async def test_a_reader_that_somebody_else_has_is_said_to_be_in_use(
     device.close()
 
 
-async def test_a_flood_leaves_the_processor_free_and_reads_are_limited(tmp_path: Path) -> None:
+async def test_in_a_flood_the_reads_are_limited(tmp_path: Path) -> None:
     async with rigged(tmp_path) as rig:
-        began_s, used_s = trio.current_time(), time.process_time()
+        began_s = trio.current_time()
         events = keystrokes("x\r" * 200)
         with trio.fail_after(PATIENCE_S):
             for _ in range(200):
                 rig.device.events(events)
                 await trio.sleep(0.005)
-        assert time.process_time() - used_s < 0.8 * (trio.current_time() - began_s)
         assert len(rig.texts) <= 20 * (trio.current_time() - began_s + 2)
         assert rig.reader.statistics().bad_frames > 50
 
