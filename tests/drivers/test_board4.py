@@ -525,7 +525,7 @@ async def test_a_flood_of_garbage_is_unavailable_and_leaves_the_processor_free(r
             await trio.sleep(0.01)
             worst_s = max(worst_s, trio.current_time() - before - 0.01)
         stop.set()
-    assert worst_s < 1.0
+    assert worst_s < 5.0
     assert rig.gate.statistics().bytes_in / (trio.current_time() - started) < 80_000
     assert rig.gate.statistics().bad_frames > 100
     rig.board.silent = False
