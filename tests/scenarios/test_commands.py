@@ -14,6 +14,8 @@ import trio
 from paifang.testing import PASSWORD, site_rig
 from storage.testing import run_sql
 
+pytestmark = pytest.mark.slow  # real devices and processes: too long for every day
+
 SECRET_MARKS = ("PRIVATE", "argon2")
 
 

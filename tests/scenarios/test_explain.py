@@ -17,6 +17,8 @@ from admin_ws.client import ConsoleRefused
 from paifang.testing import PASSWORD, SiteRig, site_rig
 from protocols.console import Done, ExplainScan, Explanation, SetMode
 
+pytestmark = pytest.mark.slow  # real devices and processes: too long for every day
+
 ENTITLED = {"admitted": True, "code": "ok", "pax": 1}
 
 

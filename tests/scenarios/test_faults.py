@@ -18,6 +18,8 @@ from protocols.escpos import PAPER_80MM
 from sim.lane import Result
 from sim.truth import Sensor, read
 
+pytestmark = pytest.mark.slow  # real devices and processes: too long for every day
+
 
 def _device(state, name):
     return next((device for device in state.devices if device.device == name), None)

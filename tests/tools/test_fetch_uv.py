@@ -23,6 +23,8 @@ from pathlib import Path
 import fetch_uv
 import pytest
 
+pytestmark = pytest.mark.slow  # real devices and processes: too long for every day
+
 LIBC = "manylinux_2_17" if platform.libc_ver()[0] == "glibc" else "musllinux_1_1"
 WHEEL = f"uv-9.9.9-py3-none-{LIBC}_{platform.machine()}.whl"
 OTHER_WHEEL = "uv-9.9.9-py3-none-manylinux_2_17_s390x.whl"

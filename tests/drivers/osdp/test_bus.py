@@ -36,6 +36,8 @@ from protocols.messages import CredentialKind
 from protocols.osdp import OsdpFramer
 from sim.osdp import SimOsdpBus, SimOsdpReader
 
+pytestmark = pytest.mark.slow  # real devices and processes: too long for every day
+
 KEY = bytes(range(1, 17))
 BACK_S = 5.0  # the promise: a reader that was unplugged for a second
 PATIENCE_S = 30.0
