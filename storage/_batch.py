@@ -58,7 +58,7 @@ KNOWN: frozenset[type[Base]] = frozenset((
     *GATE_OPS, *SALES_OPS, *QUESTIONS, Explain, *HANDLERS, *OFFICE_QUESTIONS,
     OpenCase, AuditEntry, IncidentNote, Sweep,
 ))  # fmt: skip
-BEGIN, COMMIT, XID = "begin", "commit", "select pg_current_xact_id()::text as xid"
+BEGIN, COMMIT = "begin", "commit"
 GATE_TYPES = frozenset((*GATE_OPS, Sweep))
 SALES_TYPES, QUESTION_TYPES = frozenset(SALES_OPS), frozenset((*QUESTIONS, Explain))
 OFFICE_TYPES = frozenset((*HANDLERS, *OFFICE_QUESTIONS))
@@ -95,13 +95,13 @@ class Site:
 
 @dataclass(slots=True)
 class Attempt:
-    """A batch under way. After a lost connection `committing` and `xid` say what must be found out."""
+    """A batch under way. After a lost connection `committing` and `number` say what must be found out."""
 
     ops: list[Base]
+    number: int  # no other batch of the site ever has it
     waiting: list[Any] = field(default_factory=list)  # for each operation, who waits for its answer
     answers: list[Any] = field(default_factory=list)  # a value, or an exception to answer with
     zones: list[ZoneCount] = field(default_factory=list)
-    xid: str = ""
     committing: bool = False
     committed: Piece | None = None  # all that it writes, up to its COMMIT
     audit: AuditHead = EMPTY_CHAIN
@@ -121,7 +121,7 @@ class Attempt:
 
     def start_over(self) -> None:
         """What was asked and begun for it is void."""
-        self.begun, self.asked, self.behind, self.xid, self.books = False, None, None, "", None
+        self.begun, self.asked, self.behind, self.books = False, None, None, None
 
 
 async def one_by_one(connection: Connection, site: Site, attempt: Attempt) -> None:
@@ -151,7 +151,7 @@ async def one_by_one(connection: Connection, site: Site, attempt: Attempt) -> No
                 await _book_alone(connection, site, attempt, case)
         await connection.execute("release one")
         attempt.answers += answers
-    await connection.results(await send_commit(connection, attempt))
+    await connection.results(await send_commit(connection, site, attempt))
 
 
 async def _book_alone(connection: Connection, site: Site, attempt: Attempt, op: Base) -> list[Any]:
@@ -159,18 +159,15 @@ async def _book_alone(connection: Connection, site: Site, attempt: Attempt, op: 
     if type(op) in GATE_TYPES:
         connection.send_encoded(*await ask_books(connection, site.site, site.shop, site.today(), [op]))
         begun = connection.mark()
-    elif type(op) not in QUESTION_TYPES:
-        connection.send(await connection.prepare(XID))
-        begun = connection.mark()
     found = (await connection.results(begun))[-1] if begun else []
-    if found:
-        attempt.xid = found[0]["xid"]
     return await book(connection, site, attempt, open_books(site, [op], found, attempt.audit), [op])
 
 
-async def send_commit(connection: Connection, attempt: Attempt) -> Piece:
-    """Queue COMMIT, which ends the piece of everything that the batch writes."""
-    commit = await connection.prepare(COMMIT)
+async def send_commit(connection: Connection, site: Site, attempt: Attempt) -> Piece:
+    """Queue the mark and COMMIT, which ends the piece of everything that the batch writes."""
+    mark, commit = await connection.prepare(load("setup")["mark"]), await connection.prepare(COMMIT)
+    if not all(type(op) in QUESTION_TYPES for op in attempt.ops):
+        connection.send(mark, site.site, attempt.number)
     attempt.committing = True  # from here on it may be on its way
     connection.send(commit)
     attempt.committed = connection.mark()
@@ -265,7 +262,7 @@ async def _office(
     if office.corrections:  # of a zone's count: booked as everybody else's
         rows = Rows(site.site, load("gate"))
         books = Books(rows, records, site.decide, now, site.new_id, site.next_seq, site.shop)
-        attempt.xid = await load_books(connection, site.site, books, office.corrections) or attempt.xid
+        await load_books(connection, site.site, books, office.corrections)
         _begin_day(site, attempt, books)
         for correction in office.corrections:
             calibrate(books, correction)

@@ -25,8 +25,6 @@ import structlog
 from storage._batch import (
     BEGIN,
     GATE_TYPES,
-    QUESTION_TYPES,
-    XID,
     Attempt,
     Site,
     book,
@@ -119,31 +117,25 @@ class Flow:
                 await self._carry(attempt)
                 return
             hand_over(behind.books, work.books)
-        elif found:
-            attempt.xid = found[0]["xid"]
         attempt.books = work.books
         begun = await self._begin(attempt)
         attempt.answers = await book(connection, site, attempt, work, attempt.ops)
         await connection.flush()
         await self._finish()
         if begun is not None:
-            rows = await connection.results(begun)
-            if not attempt.xid:
-                attempt.xid = rows[1][0]["xid"]
-        await send_commit(connection, attempt)
+            await connection.results(begun)
+        await send_commit(connection, site, attempt)
         await connection.flush()
 
     async def _ask(self, attempt: Attempt) -> None:
         """Begin the batch's transaction with the question for what it touches."""
         connection, site = self.connection, self._site
-        begin, xid = await connection.prepare(BEGIN), await connection.prepare(XID)
+        begin = await connection.prepare(BEGIN)
         gate_ops = [op for op in attempt.ops if type(op) in GATE_TYPES]
         question = await ask_books(connection, site.site, site.shop, site.today(), gate_ops) if gate_ops else None
         connection.send(begin)  # nothing is queued before everything is known to be fit to be
         if question is not None:
             connection.send_encoded(*question)
-        elif not all(type(op) in QUESTION_TYPES for op in attempt.ops):
-            connection.send(xid)
         attempt.begun = True
         attempt.asked = connection.mark()
 
@@ -155,9 +147,7 @@ class Flow:
         if attempt.begun and question is None:
             return None
         if not attempt.begun:
-            begin, xid = await connection.prepare(BEGIN), await connection.prepare(XID)
-            connection.send(begin)
-            connection.send(xid)
+            connection.send(await connection.prepare(BEGIN))
             attempt.begun = True
         if question is not None:
             connection.send_encoded(*question)

@@ -33,8 +33,8 @@ class Sweep(Base, frozen=True, kw_only=True):
 
 async def load_books(
     connection: Connection, site: str, books: Books, ops: Sequence[Base], *, lock: bool = True
-) -> str:
-    """Fill the books with what these operations touch; lock rights and zones. Returns the transaction's id.
+) -> None:
+    """Fill the books with what these operations touch; lock rights and zones.
 
     Without `lock` they are only looked at, and nobody is waited for.
     """
@@ -42,8 +42,6 @@ async def load_books(
     found = (await connection.results(connection.mark()))[-1][0]
     fill_books(books, found)
     await load_rarer(connection, site, books, ops)
-    xid: str = found["xid"]
-    return xid
 
 
 async def ask_books(

@@ -138,6 +138,7 @@ async def _write_setup(connection: Connection, setup: SiteSetup, site: Site) -> 
     """Bring the tables in line with the site file."""
     sql = load("setup")
     await connection.execute(sql["upsert_site"], setup.site, setup.name, setup.timezone, site.day_start)
+    await connection.execute(sql["begin_marks"], setup.site)
     outside = ZoneSetup(zone="outside", name="outside", limit=None)
     zones = [outside, *(zone for zone in setup.zones if zone.zone != outside.zone)]
     columns = zip(*(msgspec.structs.astuple(zone) for zone in zones), strict=True)
@@ -197,10 +198,14 @@ async def due(connection: Connection, site: Site) -> list[Base]:
     return [Sweep(), *overdue] if expired is not None or overdue or close_is_due(site) else []
 
 
-async def outcome_of(connection: Connection, xid: str) -> str | None:
-    """What became of a transaction: `committed`, `aborted`, or None if the server no longer knows."""
-    outcome: str | None = await connection.fetchval(load("setup")["outcome"], xid, timeout=BATCH_TIMEOUT_S)
-    return outcome
+async def was_committed(connection: Connection, site: str, number: int) -> bool:
+    """Is this batch on disk? To be asked before the next one is written.
+
+    Should another server have been the writer in between, the answer is no whatever the truth, and the batch is carried
+    out again: its operations find what they have written.
+    """
+    committed: bool = await connection.fetchval(load("setup")["outcome"], site, number, timeout=BATCH_TIMEOUT_S)
+    return committed
 
 
 async def is_durable(connection: Connection) -> bool:

@@ -41,7 +41,7 @@ from storage._session import (
     due,
     is_durable,
     open_session,
-    outcome_of,
+    was_committed,
 )
 from storage.connection import Dsn
 from storage.interfaces import (
@@ -266,7 +266,10 @@ class Ledger:
             else:
                 env.fail(LedgerUnavailable("too late"))
         self._signal()
-        return Attempt([env.msg for env in waiting], waiting) if waiting else None
+        return self._attempt(waiting) if waiting else None
+
+    def _attempt(self, waiting: list[Envelope], *, again: bool = False) -> Attempt:
+        return Attempt([env.msg for env in waiting], self._site.new_id(), waiting, again=again)
 
     # -- batches --------------------------------------------------------------------------------------------------
 
@@ -283,7 +286,7 @@ class Ledger:
 
     def _lose(self, error: Exception) -> Doubt | None:
         """The connection is lost. One batch at most was being written; those behind it have certainly not been."""
-        first, *others = [*self._under_way(), Attempt([])]
+        first, *others = [*self._under_way(), self._attempt([])]
         self._lost += 1
         self._doubtful += first.committing
         log.warning("connection lost", error=repr(error), committing=first.committing, operations=len(first.ops))
@@ -326,18 +329,17 @@ class Ledger:
     async def _settle(self, doubt: Doubt) -> Doubt | None:
         """On a new connection: what became of the batch? Committed, then answer; otherwise carry it out now."""
         attempt, committed = doubt.attempt, False
-        if attempt.committing and attempt.xid:
+        if attempt.committing:
             connection = self._connection
             assert connection is not None
             try:
                 with trio.CancelScope(shield=True):
-                    outcome = await outcome_of(connection, attempt.xid)
+                    committed = await was_committed(connection, self._site.site, attempt.number)
             except SESSION_FAILURES as exc:
                 self._drop()
                 self._set_state(available=False, detail=_words(exc))
                 return doubt
-            committed = outcome == "committed"
-            log.info("outcome of a lost COMMIT", xid=attempt.xid, outcome=outcome)
+            log.info("outcome of a lost COMMIT", batch=attempt.number, committed=committed)
         if committed:
             self._answer(attempt)
             return None
@@ -348,7 +350,7 @@ class Ledger:
         alive = [env for env in attempt.waiting if env.deadline > now]
         if alive:
             assert self._flow is not None
-            self._flow.current = Attempt([env.msg for env in alive], alive, again=True)
+            self._flow.current = self._attempt(alive, again=True)
         return None
 
     def _give_up(self, doubt: Doubt) -> None:
@@ -368,7 +370,7 @@ class Ledger:
             with trio.CancelScope(shield=True):
                 ops = await due(flow.connection, self._site)
                 if ops:
-                    flow.current = Attempt(ops)
+                    flow.current = Attempt(ops, self._site.new_id())
                 if settings_due:
                     self._set_state(available=True, detail="", durable=await is_durable(flow.connection))
         except SESSION_FAILURES as exc:

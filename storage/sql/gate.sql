@@ -111,8 +111,7 @@ select (select array_agg(known) from known) as grants,
           from unnest($18::bigint[]) as w (ticket)
           join preprinted pp on pp.site = $1 and pp.ticket = w.ticket) as preprinted,
        (select array_agg(rights) from rights) as rights,
-       (select array_agg(places) from places) as zones,
-       pg_current_xact_id()::text as xid
+       (select array_agg(places) from places) as zones
 
 -- name: zones
 -- As `load` has them.

@@ -52,8 +52,16 @@ select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
 select current_setting('fsync') as fsync, current_setting('full_page_writes') as full_page_writes,
        current_setting('synchronous_commit') as synchronous_commit
 
+-- name: begin_marks
+insert into ledger_marks (site, batch) values ($1, 0) on conflict (site) do nothing
+
+-- name: mark
+-- Part of every batch that writes.
+update ledger_marks set batch = $2 where site = $1
+
 -- name: outcome
-select pg_xact_status($1::text::xid8) as outcome
+-- Asked by the next writer, so that whoever was to commit the batch has ended.
+select exists (select from ledger_marks where site = $1 and batch = $2) as committed
 
 -- name: planner_knows
 -- Do the server's statistics know the tables to be large?
