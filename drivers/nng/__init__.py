@@ -1,8 +1,9 @@
 """The device link over NNG: the server's sockets, and the device's side as the reference for whoever builds a gate.
 
 `WorkServer` answers what gates ask; `SafetyServer` publishes releases and collects acknowledgements on sockets of its
-own; `LinkClient` is a device's end of both.  `_sockets` holds the guard rails around pynng, and is the only module
-that touches it.  May import `protocols`, trio, pynng, structlog; `docs/device-link.md` is the manual of the wire.
+own.  Both speak NNG's wire on Trio's streams (`_sp`), with TLS if there is.  `LinkClient` is a device's end of both, on
+pynng, which `_sockets` keeps in bounds.  May import `protocols`, trio, pynng, structlog; `docs/device-link.md` is the
+manual of the wire.
 
     DeviceError                     drivers.errors
     ├─ DeviceUnavailable
@@ -11,10 +12,11 @@ that touches it.  May import `protocols`, trio, pynng, structlog; `docs/device-l
     └─ LinkAddressError             an address that must not be bound: not loopback, or not tcp
 """
 
-from drivers.nng._address import check_loopback
+from drivers.nng._address import check_address, check_loopback
 from drivers.nng._client import ClientStatistics, LinkAddresses, LinkClient, Sensed
 from drivers.nng._errors import LinkAddressError, LinkTimeout
 from drivers.nng._safety import SafetyServer, SafetyStatistics, ask_safety
+from drivers.nng._sp import Peer
 from drivers.nng._work import WorkServer, WorkStatistics
 
 __all__ = [
@@ -23,11 +25,13 @@ __all__ = [
     "LinkAddresses",
     "LinkClient",
     "LinkTimeout",
+    "Peer",
     "SafetyServer",
     "SafetyStatistics",
     "Sensed",
     "WorkServer",
     "WorkStatistics",
     "ask_safety",
+    "check_address",
     "check_loopback",
 ]

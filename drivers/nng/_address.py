@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from urllib.parse import urlsplit
 
 from drivers.nng._errors import LinkAddressError
+
+
+def check_address(key: str, url: str, tls: ssl.SSLContext | None) -> None:
+    """With TLS any `tls+tcp://` address with a port may be bound, without it loopback alone.
+
+    Raises LinkAddressError.
+    """
+    if tls is None:
+        check_loopback(key, url)
+        return
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as exc:
+        raise LinkAddressError(_complaint(key, url, str(exc))) from exc
+    if parts.scheme != "tls+tcp" or port is None or not host:
+        raise LinkAddressError(f'{key} = "{url}": with TLS it is tls+tcp://HOST:PORT, for instance tls+tcp://0.0.0.0:8461')
 
 
 def check_loopback(key: str, url: str) -> None:

@@ -9,3 +9,7 @@ class LinkTimeout(DeviceUnavailable):
 
 class LinkAddressError(DeviceError):
     """An address of the device link that must not be bound; the text names the key and the cure."""
+
+
+class LinkTlsError(DeviceError):
+    """Certificates or a key that cannot be used; the text names the file."""

@@ -6,18 +6,18 @@ scans costs a release at most a turn of the event loop.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 
 import msgspec
-import pynng
 import structlog
 import trio
 
 from drivers.nng import _sockets
-from drivers.nng._address import check_loopback
-from drivers.nng._drops import Drops
+from drivers.nng._address import check_address
 from drivers.nng._errors import LinkTimeout
-from drivers.nng._throttle import Throttle
+from drivers.nng._sp import Ears, Peer, Publisher, Replier, bound
+from drivers.nng._throttle import LOG_INTERVAL_S, Throttle
 from protocols.devicelink import (
     MAX_SAFETY_BYTES,
     Release,
@@ -29,11 +29,9 @@ from protocols.devicelink import (
     publish_release,
 )
 from protocols.errors import LinkError
+from protocols.sp import Protocol
 
 CONTEXTS = 32  # polls and acknowledgements in hand at the same time
-SEND_DEADLINE_S = 0.5  # a lane that does not take its answer polls again
-BROKEN_PAUSE_S = 0.01  # before listening again after an error, so that a lasting one cannot spin
-LINGER_S = 0.2  # closing waits this long for a release that was just published to leave
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +43,9 @@ class SafetyStatistics(msgspec.Struct, frozen=True, kw_only=True):
     unpublished: int  # `publish` while the sockets were not open
     requests: int
     bad_messages: int
-    dropped_connections: int  # dropped by NNG itself, because a message was too large or the peer does not speak SP
+    dropped_connections: int  # ended, because a message was too large or the peer does not speak SP
+    refused_connections: int  # TLS failed, a certificate that is not accepted, or too many
+    wrong_devices: int  # words in another device's name than the certificate's
     failures: int  # `on_request` raised
     unsent_answers: int
 
@@ -75,51 +75,59 @@ class SafetyServer:
         *,
         keys: tuple[str, str] = ("link.release", "link.safety"),
         contexts: int = CONTEXTS,
+        tls: ssl.SSLContext | None = None,
+        accepts: Callable[[Peer], bool] = lambda peer: True,
     ) -> None:
-        """`keys` are the site file's names of the two addresses. Raises LinkAddressError when one is not loopback."""
-        self._keys = keys
-        check_loopback(keys[0], release_url)
-        check_loopback(keys[1], safety_url)
-        self.release_url = release_url  # with the port really bound, once `run` has started
-        self.safety_url = safety_url
+        """`keys` are the site file's names of the two addresses; `accepts` is asked about each new connection.
+
+        Raises LinkAddressError for an address that must not be bound.
+        """
+        check_address(keys[0], release_url, tls)
+        check_address(keys[1], safety_url, tls)
+        self._release = Ears(keys[0], release_url, Protocol.PUB, 0, tls=tls, accepts=accepts)
+        self._safety = Ears(keys[1], safety_url, Protocol.REP, MAX_SAFETY_BYTES, tls=tls, accepts=accepts)
+        self._publisher = Publisher(self._release)
+        self._replier = Replier(self._safety, self._reply, contexts)
         self._on_request = on_request
-        self._contexts = contexts
-        self._pub: pynng.Pub0 | None = None
         self._throttle = Throttle()
-        self._drops = Drops(self._dropped)
-        self._last_publish = -1e9
-        self._published = self._unpublished = self._requests = self._bad = self._failures = self._unsent = 0
+        self._published = self._unpublished = self._requests = self._bad = self._wrong = self._failures = 0
+        self._told_dropped = 0
+
+    @property
+    def release_url(self) -> str:
+        """With the port really bound, once `run` has started."""
+        return self._release.url
+
+    @property
+    def safety_url(self) -> str:
+        return self._safety.url
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises DeviceUnavailable when an address cannot be bound."""
-        with (
-            _sockets.listening(_sockets.open_pub, self._keys[0], self.release_url, 1) as pub,
-            _sockets.listening(_sockets.open_rep, self._keys[1], self.safety_url, MAX_SAFETY_BYTES) as rep,
-        ):
-            self.release_url, self.safety_url = pub.url, rep.url
-            self._pub = pub.socket
-            try:
-                async with trio.open_nursery() as nursery:
-                    for _ in range(self._contexts):
-                        nursery.start_soon(self._serve, rep.socket)
-                    nursery.start_soon(self._drops.watch, rep)
-                    task_status.started()
-            finally:
-                self._pub = None
-                with trio.CancelScope(shield=True):  # bounded by LINGER_S: NNG drops what is queued when it closes
-                    await trio.sleep(max(0.0, self._last_publish + LINGER_S - trio.current_time()))
+        try:
+            async with bound(self._release, self._safety) as (release, safety), trio.open_nursery() as nursery:
+                await nursery.start(self._publisher.run, release)
+                nursery.start_soon(self._replier.run, safety)
+                nursery.start_soon(self._tell_drops)
+                task_status.started()
+        finally:
+            self._log_drops()
+
+    def end(self, name: str) -> int:
+        """End all connections of a certificate's name, at once. Returns how many there were."""
+        return self._release.end(name) + self._safety.end(name)
 
     def publish(self, release: Release) -> bool:
         """Send `release` to every lane now. Never waits, never raises.
 
-        Handed to NNG in the caller's own turn, so nothing can stand before it.  False when the sockets are not open:
-        publish again until everybody acknowledged, which is the caller's duty anyway (a publication can be lost).
+        Queued for every connection in the caller's own turn, so nothing can stand before it.  False when the sockets
+        are not open: publish again until everybody acknowledged, which is the caller's duty anyway (a publication can
+        be lost).
         """
-        if self._pub is None or not _sockets.publish_now(self._pub, publish_release(release)):
+        if not self._publisher.publish(publish_release(release)):
             self._unpublished += 1
             return False
         self._published += 1
-        self._last_publish = trio.current_time()
         return True
 
     def statistics(self) -> SafetyStatistics:
@@ -128,33 +136,33 @@ class SafetyServer:
             unpublished=self._unpublished,
             requests=self._requests,
             bad_messages=self._bad,
-            dropped_connections=self._drops.total(),
+            dropped_connections=self._dropped,
+            refused_connections=sum(ears.refused + ears.crowded for ears in (self._release, self._safety)),
+            wrong_devices=self._wrong,
             failures=self._failures,
-            unsent_answers=self._unsent,
+            unsent_answers=self._replier.unsent,
         )
 
-    async def _serve(self, rep: pynng.Rep0) -> None:
-        with _sockets.context(rep) as ctx:
-            while True:
-                try:
-                    data = await _sockets.receive(ctx)
-                except LinkTimeout:  # that connection broke; the context serves the next one
-                    await trio.sleep(BROKEN_PAUSE_S)
-                    continue
-                state = self._answer(data)
-                if state is None:
-                    continue  # receiving again drops the request
-                try:
-                    await _sockets.send(ctx, encode(state), SEND_DEADLINE_S)
-                except LinkTimeout:
-                    self._unsent += 1
+    async def _reply(self, peer: Peer, data: bytes) -> bytes | None:
+        state = self._answer(peer, data)
+        return None if state is None else encode(state)
 
-    def _dropped(self, new: int) -> None:
-        count = self._throttle.due("dropped_connection")
-        if count:
+    @property
+    def _dropped(self) -> int:
+        return self._release.foreign + self._safety.foreign
+
+    async def _tell_drops(self) -> None:
+        while True:
+            await trio.sleep(LOG_INTERVAL_S)
+            self._log_drops()
+
+    def _log_drops(self) -> None:
+        new, self._told_dropped = self._dropped - self._told_dropped, self._dropped
+        if new:
+            count = self._throttle.due("dropped_connection")
             log.warning("safety.dropped_connection", count=count, dropped=new, limit_bytes=MAX_SAFETY_BYTES)
 
-    def _answer(self, data: bytes) -> SafetyState | None:
+    def _answer(self, peer: Peer, data: bytes) -> SafetyState | None:
         self._requests += 1
         try:
             request = decode_safety_request(data)
@@ -163,6 +171,12 @@ class SafetyServer:
             count = self._throttle.due("bad_message")
             if count:
                 log.warning("safety.bad_message", count=count, error=str(exc)[:200], bytes=len(data))
+            return None
+        if peer.name is not None and peer.name != request.device:
+            self._wrong += 1
+            count = self._throttle.due("wrong_device")
+            if count:
+                log.warning("safety.wrong_device", count=count, device=request.device, certificate=peer.name)
             return None
         try:
             return self._on_request(request)

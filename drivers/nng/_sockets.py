@@ -1,5 +1,6 @@
-"""Guard rails around pynng 0.9 under Trio: the only module that touches it
-(but for `_drops`, which listens to NNG's log).
+"""Guard rails around pynng 0.9 under Trio: the only module that touches it.
+
+A device's end is NNG's own; the server speaks the same wire by itself (`_sp`).
 
 What pynng does by itself, and what is done about it here (each was seen by running it):
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import pynng
 import trio
@@ -93,51 +94,6 @@ def context(socket: pynng.Socket) -> Iterator[pynng.Context]:
         ctx.close()
 
 
-def publish_now(socket: pynng.Pub0, data: bytes) -> bool:
-    """Hand a publication to NNG without waiting. False when NNG would not take it (the socket is closed)."""
-    try:
-        socket.send(data, block=False)
-    except pynng.NNGException:
-        return False
-    return True
-
-
-class Bound(NamedTuple):
-    """A socket that listens."""
-
-    socket: Any
-    listener: Any
-    url: str  # with the port really bound
-
-
-@contextlib.contextmanager
-def listening(
-    open_socket: Callable[[], pynng.Socket],
-    key: str,
-    url: str,
-    max_bytes: int,
-    changed: Callable[[bool], None] | None = None,
-) -> Iterator[Bound]:
-    """Open a socket and bind it to `url`; closes it at the end. `changed(up)` hears of connections, in the Trio thread.
-
-    Raises DeviceUnavailable naming `key` when the address cannot be bound.
-    """
-    socket = open_socket()
-    try:
-        socket.recv_max_size = max_bytes
-        if changed is not None:
-            watch_pipes(socket, changed)
-        try:
-            listener = socket.listen(url)
-        except pynng.AddressInUse as exc:
-            raise DeviceUnavailable(f'{key} = "{url}": another program listens there already') from exc
-        except pynng.NNGException as exc:
-            raise DeviceUnavailable(f'{key} = "{url}": cannot listen there: {exc}') from exc
-        yield Bound(socket, listener, listener.url)
-    finally:
-        socket.close()
-
-
 @contextlib.contextmanager
 def dialled(socket: pynng.Socket, url: str, max_bytes: int, reconnect_max_ms: int = RECONNECT_MAX_MS) -> Iterator[None]:
     """Keep `socket` dialled to `url` in the background, whether or not anybody listens yet; closes it at the end."""
@@ -152,14 +108,6 @@ def dialled(socket: pynng.Socket, url: str, max_bytes: int, reconnect_max_ms: in
         yield
     finally:
         socket.close()
-
-
-def open_rep() -> pynng.Rep0:
-    return pynng.Rep0(async_backend="trio")
-
-
-def open_pub() -> pynng.Pub0:
-    return pynng.Pub0(async_backend="trio", send_buffer_size=PUB_BUFFER_MESSAGES)
 
 
 def open_req() -> pynng.Req0:
@@ -180,19 +128,3 @@ def watch_pipes(socket: pynng.Socket, changed: Callable[[bool], None]) -> None:
 
     socket.add_post_pipe_connect_cb(lambda pipe: tell(True))
     socket.add_post_pipe_remove_cb(lambda pipe: tell(False))
-
-
-def foreign_peers(listener: Any) -> int:
-    """Connections that NNG refused because the other end does not speak SP.
-
-    From NNG's own statistics (`nng_stats_get`), as nothing else tells; 0 when they are not available.
-    """
-    tree = ffi.new("nng_stat **")
-    if lib.nng_stats_get(tree) != 0:
-        return 0
-    try:
-        mine = lib.nng_stat_find_listener(tree[0], listener.listener)
-        found = ffi.NULL if mine == ffi.NULL else lib.nng_stat_find(mine, b"proto")
-        return 0 if found == ffi.NULL else int(lib.nng_stat_value(found))
-    finally:
-        lib.nng_stats_free(tree[0])

@@ -1,20 +1,21 @@
-"""The server's work sockets: a `rep` socket that devices ask, and a `pub` socket that wakes them."""
+"""The server's work sockets: a `rep` socket that devices ask, and a `pub` socket that wakes them.
+
+With TLS each device has a certificate, whose name is looked at with every single message.
+"""
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
-import pynng
 import structlog
 import trio
 
-from drivers.nng import _sockets
-from drivers.nng._address import check_loopback
-from drivers.nng._drops import Drops
-from drivers.nng._errors import LinkTimeout
-from drivers.nng._throttle import Throttle
+from drivers.nng._address import check_address
+from drivers.nng._sp import Ears, Peer, Publisher, Replier, bound
+from drivers.nng._throttle import LOG_INTERVAL_S, Throttle
 from protocols.devicelink import (
     MAX_WORK_BYTES,
     Refused,
@@ -25,13 +26,12 @@ from protocols.devicelink import (
     publish_wake,
 )
 from protocols.errors import LinkError
+from protocols.sp import Protocol
 
 CONTEXTS = 64  # requests that are worked on at the same time, over all devices
 PER_DEVICE = 8  # of these for one device name, so that one that floods leaves room for the others
 ANSWER_DEADLINE_S = 2.0  # the handler must answer within this, or the device hears `unavailable`
-SEND_DEADLINE_S = 1.0  # a device that does not take its answer loses it
-BROKEN_PAUSE_S = 0.01  # before listening again after an error, so that a lasting one cannot spin
-RECEIVE_MAX_BYTES = MAX_WORK_BYTES + 64 * 1024  # up to here we answer `bad_message`; beyond it NNG drops the connection
+RECEIVE_MAX_BYTES = MAX_WORK_BYTES + 64 * 1024  # up to here we answer `bad_message`; beyond it the connection ends
 ERROR_TEXT_MAX = 200  # characters of a complaint that go back to the device
 
 Handler = Callable[[WorkRequest], Awaitable[WorkReply]]
@@ -45,7 +45,9 @@ class WorkStatistics(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     answers: int
     bad_messages: int  # not a message of the device link
-    dropped_connections: int  # dropped by NNG itself, because a message was too large or the peer does not speak SP
+    dropped_connections: int  # ended, because a message was too large or the peer does not speak SP
+    refused_connections: int  # TLS failed, a certificate that is not accepted, or too many
+    wrong_devices: int  # requests in another device's name than the certificate's
     timeouts: int  # the handler did not answer in time
     failures: int  # the handler raised
     too_many: int
@@ -74,83 +76,89 @@ class WorkServer:
         per_device: int = PER_DEVICE,
         answer_deadline_s: float = ANSWER_DEADLINE_S,
         clock: Callable[[], float] = time.time,
+        tls: ssl.SSLContext | None = None,
+        accepts: Callable[[Peer], bool] = lambda peer: True,
     ) -> None:
-        """Raises LinkAddressError when an address is not loopback."""
-        check_loopback("link.work", work_url)
-        check_loopback("link.wake", wake_url)
-        self.work_url = work_url  # with the port really bound, once `run` has started
-        self.wake_url = wake_url
+        """`accepts` is asked about each new connection.
+
+        Raises LinkAddressError for an address that must not be bound.
+        """
+        check_address("link.work", work_url, tls)
+        check_address("link.wake", wake_url, tls)
+        self._work = Ears(
+            "link.work",
+            work_url,
+            Protocol.REP,
+            RECEIVE_MAX_BYTES,
+            tls=tls,
+            accepts=accepts,
+            changed=self._connection_changed,
+        )
+        self._wake = Ears("link.wake", wake_url, Protocol.PUB, 0, tls=tls, accepts=accepts)
+        self._replier = Replier(self._work, self._reply, contexts)
+        self._publisher = Publisher(self._wake)
         self._handler = handler
-        self._contexts = contexts
         self._per_device = per_device
         self._answer_deadline_s = answer_deadline_s
         self._clock = clock
-        self._pub: pynng.Pub0 | None = None
         self._throttle = Throttle()
-        self._drops = Drops(self._dropped)
         self._busy: dict[str, int] = {}
         self._busy_total = 0
         self._busy_max = 0
-        self._requests = self._answers = self._bad = self._timeouts = self._failures = 0
-        self._too_many = self._unsent = self._wakes = self._connections = 0
+        self._requests = self._bad = self._wrong = self._timeouts = self._failures = 0
+        self._too_many = self._wakes = self._connections = self._told_dropped = 0
+
+    @property
+    def work_url(self) -> str:
+        """With the port really bound, once `run` has started."""
+        return self._work.url
+
+    @property
+    def wake_url(self) -> str:
+        return self._wake.url
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises DeviceUnavailable when an address cannot be bound."""
-        listening = _sockets.listening
-        with (
-            listening(_sockets.open_rep, "link.work", self.work_url, RECEIVE_MAX_BYTES, self._pipe_changed) as rep,
-            listening(_sockets.open_pub, "link.wake", self.wake_url, 1) as pub,
-        ):
-            self.work_url = rep.url
-            self._pub, self.wake_url = pub.socket, pub.url
-            try:
-                async with trio.open_nursery() as nursery:
-                    for _ in range(self._contexts):
-                        nursery.start_soon(self._serve, rep.socket)
-                    nursery.start_soon(self._drops.watch, rep)
-                    task_status.started()
-            finally:
-                self._pub = None
-                self._connections = 0
+        try:
+            async with bound(self._work, self._wake) as (work, wake), trio.open_nursery() as nursery:
+                nursery.start_soon(self._replier.run, work)
+                await nursery.start(self._publisher.run, wake)
+                nursery.start_soon(self._tell_drops)
+                task_status.started()
+        finally:
+            self._log_drops()
+
+    def end(self, name: str) -> int:
+        """End all connections of a certificate's name, at once. Returns how many there were."""
+        return self._work.end(name) + self._wake.end(name)
 
     def wake(self, device: str) -> None:
         """Tell `device` to fetch. Never blocks, never raises; a lost wake-up only costs the device's own interval."""
-        if self._pub is not None and _sockets.publish_now(self._pub, publish_wake(device)):
+        if self._publisher.publish(publish_wake(device)):
             self._wakes += 1
 
     def statistics(self) -> WorkStatistics:
         return WorkStatistics(
             requests=self._requests,
-            answers=self._answers,
+            answers=self._replier.answers,
             bad_messages=self._bad,
-            dropped_connections=self._drops.total(),
+            dropped_connections=self._dropped,
+            refused_connections=sum(ears.refused + ears.crowded for ears in (self._work, self._wake)),
+            wrong_devices=self._wrong,
             timeouts=self._timeouts,
             failures=self._failures,
             too_many=self._too_many,
-            unsent_answers=self._unsent,
+            unsent_answers=self._replier.unsent,
             wakes=self._wakes,
             connections=self._connections,
             busy=self._busy_total,
             busy_max=self._busy_max,
         )
 
-    async def _serve(self, rep: pynng.Rep0) -> None:
-        with _sockets.context(rep) as ctx:
-            while True:
-                try:
-                    data = await _sockets.receive(ctx)
-                except LinkTimeout:  # that connection broke; the context serves the next one
-                    await trio.sleep(BROKEN_PAUSE_S)
-                    continue
-                reply = await self._answer(data)
-                try:
-                    await _sockets.send(ctx, encode(reply), SEND_DEADLINE_S)
-                except LinkTimeout:
-                    self._unsent += 1
-                else:
-                    self._answers += 1
+    async def _reply(self, peer: Peer, data: bytes) -> bytes:
+        return encode(await self._answer(peer, data))
 
-    async def _answer(self, data: bytes) -> WorkReply:
+    async def _answer(self, peer: Peer, data: bytes) -> WorkReply:
         self._requests += 1
         try:
             request = decode_request(data)
@@ -159,6 +167,10 @@ class WorkServer:
             self._log("bad_message", error=str(exc)[:ERROR_TEXT_MAX], bytes=len(data))
             return self._refused(0, "bad_message", str(exc))
         device = request.device
+        if peer.name is not None and peer.name != device:
+            self._wrong += 1
+            self._log("wrong_device", device=device, certificate=peer.name, address=peer.address)
+            return self._refused(request.seq, "unknown_device", "the certificate is another device's")
         if self._busy.get(device, 0) >= self._per_device:
             self._too_many += 1
             self._log("too_many", device=device)
@@ -184,11 +196,22 @@ class WorkServer:
     def _refused(self, seq: int, code: str, text: str) -> Refused:
         return Refused(seq=seq, server_at=self._clock(), code=code, text=text[:ERROR_TEXT_MAX])
 
-    def _dropped(self, new: int) -> None:
-        self._log("dropped_connection", dropped=new, limit_bytes=RECEIVE_MAX_BYTES)
+    def _connection_changed(self, up: bool) -> None:
+        self._connections += 1 if up else -1
 
-    def _pipe_changed(self, up: bool) -> None:
-        self._connections = max(0, self._connections + (1 if up else -1))
+    @property
+    def _dropped(self) -> int:
+        return self._work.foreign + self._wake.foreign
+
+    async def _tell_drops(self) -> None:
+        while True:
+            await trio.sleep(LOG_INTERVAL_S)
+            self._log_drops()
+
+    def _log_drops(self) -> None:
+        new, self._told_dropped = self._dropped - self._told_dropped, self._dropped
+        if new:
+            self._log("dropped_connection", dropped=new, limit_bytes=RECEIVE_MAX_BYTES)
 
     def _log(self, what: str, **values: object) -> None:
         count = self._throttle.due(what)
