@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from protocols._bounds import Clock, Detail, Number, Numbers, Pax, Secret, Word
 from protocols.errors import LinkError
+from protocols.lists import ListMark
+from protocols.uploads import Records
 
 T = TypeVar("T")
 
@@ -106,7 +108,30 @@ class Fetch(Request, frozen=True, kw_only=True):
     barrier: Word = "unknown"
 
 
-WorkRequest = Hello | Heartbeat | Scan | Pass | PassEnd | Alarm | Fetch
+class GetList(Request, frozen=True, kw_only=True):
+    """A lane controller asks for its lists (`protocols.lists`): what is new since `have`, or the next of some parts.
+
+    `part` is the mark of the parts that have begun to arrive and `cursor` where they go on; `have` goes with them where
+    they are a delta.
+    """
+
+    have: ListMark | None = None
+    part: ListMark | None = None
+    cursor: Word = ""
+
+
+class Upload(Request, frozen=True, kw_only=True):
+    """Records of a lane controller's journal (`protocols.uploads`), in order, each seq one above the one before.
+
+    `journal` names the journal for good, also over restarts of the lane; `oldest` is the lowest seq that it still has.
+    """
+
+    journal: Annotated[Word, msgspec.Meta(min_length=1)]
+    oldest: Number
+    records: Records = []
+
+
+WorkRequest = Hello | Heartbeat | Scan | Pass | PassEnd | Alarm | Fetch | GetList | Upload
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):
@@ -172,7 +197,31 @@ class Refused(Reply, frozen=True, kw_only=True):
     text: str
 
 
-WorkReply = Welcome | Ack | Grant | Deny | Commands | Refused
+class ListPart(Reply, frozen=True, kw_only=True):
+    """Answer to `GetList`. `kind`: whole | delta | same; of a delta `base` is what it starts from.
+
+    With an empty `cursor` it is the last part, and the list then has `mark`.  A part that the device did not ask for
+    (another mark, another kind) begins a new list: what had arrived of the one before is void.
+    """
+
+    kind: str
+    mark: ListMark
+    base: ListMark | None = None
+    first: bool = False  # it begins its list
+    cursor: str = ""
+    items: int = 0
+    data: bytes = b""
+    crc: int = 0
+
+
+class UploadAck(Reply, frozen=True, kw_only=True):
+    """Everything of the journal up to and including record `upto` is on disk: go on behind it, and forget the rest."""
+
+    journal: str
+    upto: int
+
+
+WorkReply = Welcome | Ack | Grant | Deny | Commands | Refused | ListPart | UploadAck
 
 
 class Wake(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="wake"):
