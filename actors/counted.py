@@ -15,6 +15,7 @@ from actors._common import offer
 from actors.counter import AskBooks
 from actors.gate import STATISTICS_EVERY_S, GateReport, GateResume, device_view
 from actors.lane import LaneConfig, LaneParts, OpenLane, PauseLane, SetLaneMode
+from actors.lane._fleeing import Fleeing
 from actors.lane._shared import Face, LaneCommandRefused, zones_of
 from core import Address, Envelope, Stop
 from drivers.base import Barrier, DeviceDown, DeviceEvent, DeviceUp, Driver, PassageCounted
@@ -100,6 +101,7 @@ class CountedLane:
         self._source = source
         self._outbox = outbox
         self._face = Face(config, "counter", parts)
+        self._fleeing = Fleeing(config, parts.evacuation)
         self._incident: int | None = None
         self._up = False
         self._began: Counters | None = None  # the first counts of the epoch that the counter is in
@@ -138,6 +140,8 @@ class CountedLane:
                     me.set_timer("look", RETRY_S, _Look())
                     self._look()
                 case Release(incident=incident):
+                    if incident != self._incident:
+                        self._fleeing.begin(self._seen)
                     self._incident = incident
                     self._show()
                     self._acknowledge()
@@ -169,6 +173,8 @@ class CountedLane:
         self._show()
 
     def _on_counted(self, direction: Direction, epoch: str, counter: int) -> None:
+        if self._incident is not None:
+            self._fleeing.counted(direction, epoch, counter)
         if self._seen is not None and self._seen.epoch == epoch:
             self._seen = _raised(self._seen, direction, counter)
             self._state()

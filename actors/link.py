@@ -70,6 +70,7 @@ class LinkActor:
         self._make_work = make_work
         self._make_safety = make_safety
         self._release: link.Release | None = None
+        self._releases: dict[str, link.Release] = {}  # by lane, while not the whole site is released
         self._unknown: dict[str, int] = {}
         self._unknown_told_at = -UNKNOWN_EVERY_S
 
@@ -78,21 +79,27 @@ class LinkActor:
         safety = self._make_safety(self._on_safety)
         async with trio.open_nursery() as nursery:
             await nursery.start(safety.run)
-            if self._release is not None:  # restarted in the middle of an evacuation
-                safety.publish(self._release)
+            self._publish(safety)  # restarted in the middle of an evacuation
             nursery.start_soon(self._keep_working, work)
             while True:
                 envelope = await me.receive()
                 match envelope.msg:
-                    case Broadcast(release=release):
-                        self._release = release
-                        if release is not None:
-                            safety.publish(release)
+                    case Broadcast(release=release, lanes=lanes):
+                        self._release, self._releases = release, lanes
+                        self._publish(safety)
                     case Wake(device=device):
                         work.wake(device)
                     case Stop():
                         nursery.cancel_scope.cancel()
                         return
+
+    def _publish(self, safety: SafetySocket) -> None:
+        """Say the release of the whole site, or those of single lanes."""
+        if self._release is not None:
+            safety.publish(self._release)
+        else:
+            for release in self._releases.values():
+                safety.publish(release)
 
     async def _keep_working(self, work: WorkSocket) -> None:
         """Serve the work sockets for ever. What is wrong with them (a port that is taken) is not safety's trouble."""
@@ -153,6 +160,7 @@ class LinkActor:
                     barrier=request.barrier, released=request.released, incident=request.incident, proof=proof
                 )
             known[1].tell(seen)
+            return link.SafetyState(release=self._release or self._releases.get(known[0]))
         return link.SafetyState(release=self._release)
 
     def _stranger(self, device: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from actors._common import offer
+from actors.evacuation import ZonesNow
 from actors.lane._shared import Flow
 from core import Address, Stop
 from protocols.console import FeedEvent, FlowPoint, ZoneView
@@ -46,12 +47,24 @@ class _Tick(Telemetry, frozen=True, kw_only=True):
 
 
 class Occupancy:
-    """The actor. `names` maps a zone to what people call it, `marks` to its thresholds if they are its own."""
+    """The actor. `names` maps a zone to what people call it, `marks` to its thresholds if they are its own.
 
-    def __init__(self, *, names: dict[str, str], hub: Address, marks: Mapping[str, Marks] | None = None) -> None:
+    `evacuation` is told the counts, once a second at most, whenever they have changed.
+    """
+
+    def __init__(
+        self,
+        *,
+        names: dict[str, str],
+        hub: Address,
+        marks: Mapping[str, Marks] | None = None,
+        evacuation: Address | None = None,
+    ) -> None:
         self._names = names
         self._marks = marks or {}
         self._hub = hub
+        self._evacuation = evacuation
+        self._told: dict[str, int] = {}
         self._states: dict[str, str] = {}
         self._zones: dict[str, ZoneCount] = {}
         self._views: dict[str, ZoneView] = {}
@@ -72,6 +85,7 @@ class Occupancy:
                 case _Tick():
                     me.set_timer("flow", FLOW_EVERY_S, _Tick())
                     self._roll()
+                    self._tell_evacuation()
                     for zone in list(self._zones.values()):  # a stop may have come to its end
                         self._show(zone)
                 case Stop():
@@ -110,6 +124,13 @@ class Occupancy:
         if view != self._views.get(zone.zone):
             self._views[zone.zone] = view
             self._hub.tell(view)
+
+    def _tell_evacuation(self) -> None:
+        """Who flees is counted down from here, should the ledger be away by then."""
+        inside = {name: max(0, zone.inside) for name, zone in self._zones.items()}
+        if self._evacuation is not None and inside != self._told:
+            self._told = inside
+            offer(self._evacuation, ZonesNow(zones=inside))
 
     def _tell(self, severity: str, code: str, text_zh: str, text_en: str) -> None:
         event = FeedEvent(

@@ -279,6 +279,19 @@ class ReleaseAck(Base, frozen=True, kw_only=True):
     at: float
 
 
+class PassedReleased(Telemetry, frozen=True, kw_only=True):
+    """lane -> evacuation: one person passed while the lane was released. (device, boot, direction, seq) names it."""
+
+    lane: str
+    device: str
+    boot: str
+    direction: Direction
+    seq: int
+    from_zone: str
+    to_zone: str
+    at: float
+
+
 class Restore(Base, frozen=True, kw_only=True):
     """evacuation -> lane: the incident is over; wait for re-arming."""
 

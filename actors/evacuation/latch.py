@@ -17,7 +17,7 @@ import msgspec
 
 SLOT_BYTES = 16384  # room for the names of all lanes; a torn write is known by its checksum
 HEADER_BYTES = 8  # length and CRC-32, big endian
-RESTORING_LANES_MAX = 300  # lanes named in one slot
+LANES_BYTES_MAX = 15_000  # of the names of lanes in one slot; what does not fit stands for all lanes
 
 
 class LatchError(Exception):
@@ -27,7 +27,9 @@ class LatchError(Exception):
 class Latch(msgspec.Struct, frozen=True, kw_only=True):
     """What the file says. `incident` is the present one, or the last one when `state` is `normal`.
 
-    `pending` are the lanes that wait for re-arming while `state` is `restoring`.
+    `lanes` are those of a release that is not for the whole site; none: all of them.  `pending` are the lanes that wait
+    for re-arming: while `state` is `restoring` at least one, and none there stands for all, because their names did not
+    fit.  While `released`, lanes of an earlier incident may wait.
     """
 
     sequence: int = 0
@@ -37,6 +39,7 @@ class Latch(msgspec.Struct, frozen=True, kw_only=True):
     by: str = ""
     at: float = 0.0
     pending: list[str] = []
+    lanes: list[str] = []
 
 
 def read_latch(path: Path) -> Latch:
@@ -83,7 +86,7 @@ def write_latch(path: Path, latch: Latch) -> Latch:
                 _pwrite_all(descriptor, bytes(2 * SLOT_BYTES - size), size)
             slots = [_decode(os.pread(descriptor, SLOT_BYTES, start)) for start in (0, SLOT_BYTES)]
             newest = max((slot.sequence for slot in slots if slot is not None), default=0)
-            written = msgspec.structs.replace(latch, sequence=newest + 1, pending=latch.pending[:RESTORING_LANES_MAX])
+            written = msgspec.structs.replace(latch, sequence=newest + 1)
             first, second = slots
             # never overwrite the newest whole slot
             where = 0 if first is None or (second is not None and first.sequence < second.sequence) else 1
@@ -104,9 +107,10 @@ def _pwrite_all(descriptor: int, data: bytes, start: int) -> None:
 
 
 def _encode(latch: Latch) -> bytes:
-    body = msgspec.msgpack.encode(latch)
-    if len(body) > SLOT_BYTES - HEADER_BYTES:
-        body = msgspec.msgpack.encode(msgspec.structs.replace(latch, pending=[], by=latch.by[:100]))
+    names = len(msgspec.msgpack.encode([latch.pending, latch.lanes]))
+    if names > LANES_BYTES_MAX:  # all of them: when in doubt, open
+        latch = msgspec.structs.replace(latch, pending=[], lanes=[])
+    body = msgspec.msgpack.encode(msgspec.structs.replace(latch, by=latch.by[:100]))
     header = len(body).to_bytes(4, "big") + zlib.crc32(body).to_bytes(4, "big")
     return (header + body).ljust(SLOT_BYTES, b"\0")
 

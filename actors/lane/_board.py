@@ -19,6 +19,7 @@ import trio
 from actors._common import offer
 from actors.admission.refusals import OK, say
 from actors.gate import GateClose, GateOpen, GateRearm, GateRelease, GateReport, GateResume
+from actors.lane._fleeing import Fleeing
 from actors.lane._shared import (
     ALARM_SHOWN_S,
     EXIT_MODES,
@@ -108,6 +109,7 @@ class BoardLane:
         self._parts = parts
         self._gate = gate
         self._words = Statements(config, counter)
+        self._fleeing = Fleeing(config, parts.evacuation)
         self._face = Face(config, "serial", parts)
         self._mode = config.mode
         self._barrier = Barrier.UNKNOWN
@@ -247,6 +249,7 @@ class BoardLane:
         if run is not None:
             self._finish(run, EndReason.EMERGENCY)
         self._enter("released", available=self._up, mode=LaneMode.EMERGENCY_RELEASED.value, passed=0, pax=0)
+        self._fleeing.begin(self._now)
         self._acknowledge()
         self._count_on()
         return _transition(await self._loop(m))
@@ -305,6 +308,8 @@ class BoardLane:
             case Denied() as denied:
                 return self._on_denied(denied)
             case PassageCounted(direction=direction, epoch=epoch, counter=counter):
+                if name == "released":
+                    self._fleeing.counted(direction, epoch, counter)
                 return self._on_counted(direction, epoch, counter)
             case BarrierChanged() as changed:
                 return self._on_barrier(changed)
@@ -517,6 +522,8 @@ class BoardLane:
         self._face.show(barrier=changed.barrier.value)
         following: Next = STAY
         if changed.counters is not None:
+            if self._state == "released":
+                self._fleeing.stands(changed.counters)
             for direction, value in (
                 (Direction.ENTRY, changed.counters.entries),
                 (Direction.EXIT, changed.counters.exits),
@@ -545,6 +552,8 @@ class BoardLane:
         self._barrier = up.barrier
         self._face.show(barrier=up.barrier.value)
         if up.counters is not None:
+            if self._state == "released":
+                self._fleeing.stands(up.counters)
             if self._state in RELEASED_STATES:
                 self._up_while_released(up.counters)
             elif self._state == "recovering" and self._books is not None:

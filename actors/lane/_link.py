@@ -17,6 +17,7 @@ import trio
 
 from actors._common import offer
 from actors.admission.refusals import OK, RefusalText, say, words
+from actors.lane._fleeing import Fleeing
 from actors.lane._shared import (
     ALARM_SHOWN_S,
     AlarmOver,
@@ -125,6 +126,7 @@ class LinkLane:
         self._parts = parts
         self._wake = wake
         self._face = Face(config, "link", parts)
+        self._fleeing = Fleeing(config, parts.evacuation)
         self._mode = config.mode
         self._incident: int | None = None
         self._needs_rearm = False
@@ -319,6 +321,7 @@ class LinkLane:
         grant = request.grant if kind in (PassageKind.GRANTED, PassageKind.LATE) else None
         if self._incident is not None and grant is None:
             kind = PassageKind.EMERGENCY
+            self._fleeing.passed(Direction(request.direction), request.boot, request.seq)
         from_zone, to_zone = zones_of(self._config, Direction(request.direction))
         passed = Passed(
             lane=self._config.lane,

@@ -10,7 +10,7 @@ import trio
 
 from actors.errors import CommandRefused
 from actors.evacuation import Broadcast, Evacuation, Latch, LatchError, read_latch, write_latch
-from actors.evacuation import _actor as module
+from actors.evacuation import _latchfile as module
 from actors.evacuation._actor import NOTE_RETRY_S, REPEAT_S, WATCH_S
 from actors.gate import GateRelease
 from actors.testing import Tripwire, alive, heard, only, settle

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from actors.errors import CommandRefused
 from actors.evacuation import Evacuation, Latch, LatchError, read_latch, write_latch
-from actors.evacuation import _actor as module
+from actors.evacuation import _latchfile as module
 from actors.evacuation._actor import REPEAT_S
 from actors.testing import Tripwire, alive, heard, only, settle
 from core import Address
