@@ -87,7 +87,10 @@ class ListTicket(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ListCredential(msgspec.Struct, frozen=True, array_like=True):
-    """A card, an ID number or a short code that leads to a ticket. `uses`: (entitlement, redeemed, held) of one person."""
+    """A card, an ID number or a short code that leads to a ticket.
+
+    `uses`: (entitlement, redeemed, held) of one person of a list.
+    """
 
     kind: str
     key: str  # "<credential kind>/<hash in hex>/<ticket>"

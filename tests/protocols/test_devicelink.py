@@ -14,6 +14,7 @@ from protocols import devicelink
 from protocols._bounds import LIST_MAX
 from protocols.devicelink import Command, Release, decode_publication, decode_request, sign_release, verify_release
 from protocols.errors import LinkError
+from protocols.uploads import RecGrant, Record
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=20)
@@ -27,16 +28,23 @@ header = {
     "pax": st.none() | st.integers(1, 1000),
 }
 command_pax = st.integers(0, 1000)
+words = st.text("abc-1", min_size=1, max_size=64)
+SPECIAL = {
+    Command: {"pax": command_pax},
+    devicelink.Grant: {"pax": command_pax},
+    devicelink.Upload: {"journal": words},
+    Record: {"seq": st.integers(1, 2**53 - 1)},
+    RecGrant: {"pax": st.integers(1, 1000)},
+}
+NEVER_EMPTY = {"kind": words, "code": words, "epoch": words}
 by_type = {str: texts, int: numbers, float: clocks, bool: st.booleans(), bytes: st.binary(max_size=50)}
 
 
 def strategy(annotation):
     if annotation in by_type:
         return by_type[annotation]
-    if annotation is Command:
-        return struct(Command)
-    if annotation is Release:
-        return struct(Release)
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return struct(annotation)
     if typing.get_origin(annotation) is list:
         return st.lists(strategy(*typing.get_args(annotation)), max_size=3)
     if annotation is type(None):
@@ -46,7 +54,7 @@ def strategy(annotation):
 
 def struct(kind):
     fields = typing.get_type_hints(kind)
-    special = header | ({"pax": command_pax} if kind in (Command, devicelink.Grant) else {})
+    special = header | (NEVER_EMPTY if kind.__module__ == "protocols.uploads" else {}) | SPECIAL.get(kind, {})
     return st.builds(
         kind,
         **{field: special.get(field, strategy(fields[field])) for field in kind.__struct_fields__},

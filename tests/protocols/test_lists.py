@@ -48,7 +48,7 @@ def test_an_empty_part_has_no_items() -> None:
 
 @pytest.mark.parametrize(
     "lines",
-    [b"{}", b"[]", b'["t"]', b'["t","x"]', b'["t",-1]', b'["c",5]', b'["t",99999999999999999999]', b"\xff", b"[" * 5000],
+    [b"{}", b"[]", b'["t"]', b'["t","x"]', b'["t",-1]', b'["c",5]', b'["t",%d]' % 10**20, b"\xff", b"[" * 5000],
 )
 def test_a_line_that_is_none_is_refused(lines: bytes) -> None:
     data, crc = lists.pack(lines)
@@ -110,7 +110,7 @@ def test_the_messages_go_over_the_link() -> None:
     assert link.decode_reply(link.encode(part)) == part
 
 
-@pytest.mark.parametrize("have", [b"\x91\x01", b"\x92\xff\xa1x", b"\xa1x", b"\x92\xcf\xff\xff\xff\xff\xff\xff\xff\xff\xa1x"])
+@pytest.mark.parametrize("have", [b"\x91\x01", b"\x92\xff\xa1x", b"\xa1x", b"\x92\xcf" + b"\xff" * 8 + b"\xa1x"])
 def test_a_mark_that_is_none_is_refused(have: bytes) -> None:
     ask = link.encode(link.GetList(device="lane1", boot="b", seq=3, at=1.0, have=lists.ListMark(1, "x")))
     good = link.encode(lists.ListMark(1, "x"))
