@@ -1,4 +1,4 @@
-"""What lane controllers keep and say by themselves: grants of their own, who used what, and words between neighbours.
+"""What lane controllers keep and say by themselves: open grants, who used what, and words between neighbours.
 
 Neighbours publish over NNG, after the topic `edge/`: an HMAC-SHA256 of 32 bytes with the entrance's key, then one
 MessagePack `Notice`.  A lane reads only what carries a good MAC, from lanes that its file names, newer than what it
@@ -8,13 +8,13 @@ heard before.  What was used is named by a keyed digest, so that who listens on 
 from __future__ import annotations
 
 import hmac
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
 from protocols._bounds import Clock, Number, Word
 from protocols.errors import WireError
-from protocols.messages import Base, Counters, CredentialKind, Direction
+from protocols.messages import Counters, Direction
 
 TOPIC = b"edge/"
 MAC_BYTES = 32
@@ -60,32 +60,6 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
     zone: Word
     pax: Annotated[int, msgspec.Meta(ge=0, le=1000)]
     at: Clock
-
-
-class OfflineGrant(Base, frozen=True, kw_only=True):
-    """What the lane decided by itself, for the journal and the server: everything that the ledger needs to book it."""
-
-    lane: str
-    device: str
-    grant: int
-    nonce: str
-    kind: CredentialKind
-    credential_hash: bytes
-    ticket: int | None
-    entitlement: int | None
-    pax: int
-    ttl_s: float
-    from_zone: str
-    to_zone: str
-    direction: Direction
-    product_class: str
-    grant_kind: str  # entry | reentry | exit
-    at: float
-    list_version: int  # of the lists that it was decided on; 0: on none
-    counters: Counters | None = None
-
-    def __repr__(self) -> str:  # the hash is not for logs
-        return f"OfflineGrant(lane={self.lane!r}, nonce={self.nonce!r}, grant={self.grant}, pax={self.pax})"
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,11 +133,6 @@ class Fresh:
                 del past[next(iter(past))]
         self._last[notice.lane] = (notice.boot, notice.seq)
         return True
-
-
-def body_of(value: Any) -> bytes:
-    """A record's body: the tagged value as MessagePack."""
-    return _encoder.encode(value)
 
 
 def _mac(key: bytes, body: bytes) -> bytes:

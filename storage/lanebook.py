@@ -7,6 +7,7 @@ before the answer.  Synchronous; one thread at a time.
 
 from __future__ import annotations
 
+import collections
 import sqlite3
 from collections.abc import Callable, Sequence
 
@@ -14,15 +15,19 @@ import msgspec
 
 from protocols.edge import NewGrant, Use
 from protocols.messages import Booked, Direction, Ended, Passed, Settled
+from protocols.uploads import Body, RecBaseline, RecEnded, RecPassed
 from storage.interfaces import CounterBaseline, LaneBooks, LaneLedger, Ok, OpenGrant
-from storage.journal import Journal, JournalState, Record
+from storage.journal import Journal, JournalError, JournalState, Record
 
 USES_KEPT_S = 3 * 24 * 3600.0  # how long a use is remembered by itself; by then every list knows it
 USES_MAX = 200_000  # uses of this lane and its neighbours; the oldest go first
 BOUND_EVERY = 64  # one grant in so many looks whether old uses can go
 GRANTS_MAX = 1000  # open grants of one lane; more means that nobody ends them
 
+UNWRITTEN_MAX = 1000  # grants that the disk did not take, and on which the lane opened all the same
+
 _encode = msgspec.msgpack.Encoder().encode
+_body: msgspec.msgpack.Decoder[Body] = msgspec.msgpack.Decoder(Body)
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -39,21 +44,41 @@ class LaneBook:
         self._journal = journal
         self._lane = lane
         self._day_of = day_of
+        self._unwritten: collections.deque[tuple[NewGrant, Body | None]] = collections.deque(maxlen=UNWRITTEN_MAX)
 
     # --- writing --------------------------------------------------------------------------------------------------
 
-    def grant(self, new: NewGrant, kind: str, body: bytes) -> Use | None:
+    def grant(self, new: NewGrant, body: Body | None) -> Use | None:
         """Write a grant down. Known already: nothing changes. The use that neighbours are to hear of, if any.
 
-        Raises JournalError; then the lane must not open on it, unless its site says otherwise.
+        `body` is its record; None for a grant of the server's, which knows it.  Raises JournalError; then the lane
+        must not open on it, unless its site says otherwise (`keep`).
         """
+        self._catch_up()
+        return self._grant(new, body)
+
+    def keep(self, new: NewGrant, body: Body | None) -> None:
+        """The disk does not take this grant, and the lane opens on it: written as soon as anything can be."""
+        self._unwritten.append((new, body))
+
+    @property
+    def unwritten(self) -> int:
+        """Grants that are kept in memory alone."""
+        return len(self._unwritten)
+
+    def _catch_up(self) -> None:
+        while self._unwritten:
+            self._grant(*self._unwritten[0])
+            self._unwritten.popleft()
+
+    def _grant(self, new: NewGrant, body: Body | None) -> Use | None:
         counters = new.counters
         with self._journal.writing() as db:
             found = db.execute("select 1 from open_grants where grant_id = ?", (new.grant,)).fetchone()
             if found is not None:
                 return None
-            if kind:
-                self._journal.add(kind, body, new.at)
+            if body is not None:
+                self._add(body, new.at)
             db.execute(
                 "insert into open_grants values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -83,13 +108,14 @@ class LaneBook:
 
     def passed(self, statement: Passed) -> Booked:
         """Book one person. Its identity is the board's counter: said twice, it is booked once. Raises JournalError."""
+        self._catch_up()
         with self._journal.writing() as db:
             row = db.execute(
                 "select epoch, value from counters where direction = ?", (statement.direction.value,)
             ).fetchone()
             repeated = row is not None and row[0] == statement.boot and statement.seq <= row[1]
             if not repeated:
-                self._journal.add("passed", _encode(statement), statement.at)
+                self._add(self._passage(db, statement), statement.at)
                 _put_counter(db, statement.direction, statement.boot, statement.seq)
                 if statement.grant is not None:
                     db.execute(
@@ -108,17 +134,22 @@ class LaneBook:
 
     def ended(self, statement: Ended) -> Settlement:
         """A grant is over: what did not pass was not used. Said twice, it is written once. Raises JournalError."""
+        self._catch_up()
         with self._journal.writing() as db:
             row = db.execute(
-                "select grant_id, nonce, passed from open_grants where grant_id = ? or (? is null and nonce = ?)",
+                "select grant_id, nonce, passed, from_server from open_grants"
+                " where grant_id = ? or (? is null and nonce = ?)",
                 (statement.grant, statement.grant, statement.nonce),
             ).fetchone()
             if row is None and statement.grant is not None:
                 settled = Settled(grant=statement.grant, nonce=statement.nonce, passed=statement.passed, repeated=True)
                 return Settlement(settled, [])
-            grant, nonce, passed = (None, statement.nonce, 0) if row is None else row
             # a nonce that nobody knows here: the server may have granted it after all, and has to hear of it
-            self._journal.add("ended", _encode(statement), statement.at)
+            grant, nonce, passed, from_server = (None, statement.nonce, 0, False) if row is None else row
+            body = RecEnded(
+                grant=grant if from_server else None, nonce=nonce, passed=passed, why=statement.why.value
+            )
+            self._add(body, statement.at)
             uses: list[Use] = []
             if grant is not None:
                 db.execute("delete from open_grants where grant_id = ?", (grant,))
@@ -128,14 +159,17 @@ class LaneBook:
     def baseline(self, statement: CounterBaseline) -> Ok:
         """The counting begins here. Raises JournalError."""
         with self._journal.writing() as db:
-            self._journal.add("baseline", _encode(statement), statement.at)
+            body = RecBaseline(epoch=statement.epoch, entries=statement.entries, exits=statement.exits)
+            self._add(body, statement.at)
             _put_counter(db, Direction.ENTRY, statement.epoch, statement.entries)
             _put_counter(db, Direction.EXIT, statement.epoch, statement.exits)
         return Ok()
 
-    def note(self, kind: str, body: bytes, at: float) -> int:
+    def note(self, body: Body, at: float) -> int:
         """Write a record that changes nothing here: a refused scan, an alarm. Raises JournalError."""
-        return self._journal.append(kind, body, at)
+        self._catch_up()
+        with self._journal.writing():
+            return self._add(body, at)
 
     def neighbour(self, uses: Sequence[Use]) -> None:
         """What neighbours say they let in; `pax` 0 takes it back. Of our own lane nobody else tells us.
@@ -193,10 +227,9 @@ class LaneBook:
         rows = self._journal.read("select grant_id from open_grants where from_server")
         owed = {int(row[0]) for row in rows}
         for record in self._journal.pending(GRANTS_MAX):
-            if record.kind in ("passed", "ended"):
-                grant = msgspec.msgpack.decode(record.body).get("grant")
-                if grant is not None:
-                    owed.add(int(grant))
+            body = self.body(record)
+            if isinstance(body, RecPassed | RecEnded) and body.grant is not None:
+                owed.add(body.grant)
         return sorted(owed)
 
     def uses(self, ticket: bytes, credential: bytes = b"") -> list[Use]:
@@ -236,6 +269,30 @@ class LaneBook:
     def state(self) -> JournalState:
         """What SQLite says of the file. Raises JournalError."""
         return self._journal.state()
+
+    def body(self, record: Record) -> Body:
+        """What a record says. Raises JournalError for one that cannot be read."""
+        try:
+            return _body.decode(record.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+            raise JournalError(f"record {record.seq} cannot be read: {exc}") from exc
+
+    def _add(self, body: Body, at: float) -> int:
+        return self._journal.add(type(body).__name__.removeprefix("Rec").lower(), _encode(body), max(0.0, at))
+
+    def _passage(self, db: sqlite3.Connection, statement: Passed) -> RecPassed:
+        """A passage as the server is to book it: on its own grant by number, on the lane's by nonce."""
+        row = None
+        if statement.grant is not None:
+            row = db.execute(
+                "select nonce, from_server from open_grants where grant_id = ?", (statement.grant,)
+            ).fetchone()
+        return RecPassed(
+            direction=statement.direction.value,
+            kind=statement.kind.value,
+            grant=statement.grant if row is not None and row[1] else None,
+            nonce=str(row[0]) if row is not None and not row[1] else "",
+        )
 
     def _count(self, db: sqlite3.Connection, statement: Passed) -> None:
         name = f"today/{self._day_of(statement.at)}"

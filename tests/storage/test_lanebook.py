@@ -9,11 +9,13 @@ import pytest
 
 from protocols.edge import NewGrant, Use
 from protocols.messages import Counters, Direction, Ended, EndReason, PassageKind, Passed
+from protocols.uploads import RecGrant, RecPassed, RecRefused
 from storage.interfaces import CounterBaseline, LaneLedger
-from storage.journal import open_journal
+from storage.journal import JournalError, open_journal
 from storage.lanebook import LaneBook
 
 SUBJECT = b"s" * 16
+RECORD = RecGrant(nonce="nonce-1", kind="code", credential=b"h", pax=2)
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def kinds(book: LaneBook) -> list[str]:
 
 
 def test_a_grant_is_open_until_its_end_and_what_did_not_pass_was_not_used(book: LaneBook) -> None:
-    use = book.grant(grant(pax=3), "grant", b"body")
+    use = book.grant(grant(pax=3), RECORD)
     assert use == Use(subject=SUBJECT, lane="n1", grant=1, zone="park", pax=3, at=100.0)
     assert [each.grant for each in book.books(question(), 0.0).open_grants] == [1]
     book.passed(person(11))
@@ -72,14 +74,14 @@ def test_a_grant_is_open_until_its_end_and_what_did_not_pass_was_not_used(book: 
 
 
 def test_a_grant_on_which_nobody_passed_leaves_no_use(book: LaneBook) -> None:
-    book.grant(grant(), "grant", b"")
+    book.grant(grant(), RECORD)
     assert [each.pax for each in book.ended(end()).uses] == [0], "neighbours are to forget it"
     assert book.uses(SUBJECT) == []
 
 
 def test_what_is_said_twice_is_written_once(book: LaneBook) -> None:
-    assert book.grant(grant(), "grant", b"") is not None
-    assert book.grant(grant(), "grant", b"") is None
+    assert book.grant(grant(), RECORD) is not None
+    assert book.grant(grant(), RECORD) is None
     assert not book.passed(person(11)).repeated
     assert book.passed(person(11)).repeated
     assert book.passed(person(10)).repeated
@@ -90,7 +92,7 @@ def test_what_is_said_twice_is_written_once(book: LaneBook) -> None:
 
 
 def test_a_scan_that_was_given_up_is_told_to_the_server_and_ends_a_grant_of_its_nonce(book: LaneBook) -> None:
-    book.grant(grant(), "grant", b"")
+    book.grant(grant(), RECORD)
     assert book.ended(end(None, "nonce-1")).settled.nonce == "nonce-1"
     assert book.open_grants() == []
     assert not book.ended(end(None, "never heard of")).settled.repeated
@@ -111,8 +113,8 @@ def test_counters_begin_anew_with_their_epoch(book: LaneBook) -> None:
 
 
 def test_the_server_is_owed_its_grants_until_it_has_their_ends(book: LaneBook) -> None:
-    book.grant(grant(1, from_server=True), "", b"")
-    book.grant(grant(2), "grant", b"")
+    book.grant(grant(1, from_server=True), None)
+    book.grant(grant(2), RECORD)
     assert book.owed() == [1]
     book.passed(person(11, 1))
     book.ended(end(1))
@@ -125,7 +127,7 @@ def test_the_server_is_owed_its_grants_until_it_has_their_ends(book: LaneBook) -
 def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     first = open_journal(tmp_path / "j")
     book = LaneBook(first, "n1", lambda at: "day")
-    book.grant(grant(), "grant", b"")
+    book.grant(grant(), RECORD)
     book.passed(person(11))
     before = (book.books(question(), 0.0), book.uses(SUBJECT), book.pending(10), book.boot)
     first.close()
@@ -139,7 +141,7 @@ def test_neighbours_uses_are_kept_taken_back_and_never_ours(book: LaneBook) -> N
     assert book.uses(SUBJECT, b"another") == [use]
     book.neighbour([msgspec.structs.replace(use, pax=0)])
     assert book.uses(SUBJECT) == []
-    book.grant(grant(), "grant", b"")
+    book.grant(grant(), RECORD)
     book.neighbour([Use(subject=SUBJECT, lane="n1", grant=1, zone="park", pax=0, at=100.0)])
     assert len(book.uses(SUBJECT)) == 1
     assert [each.grant for each in book.own_uses(0.0, 10)] == [1]
@@ -152,3 +154,35 @@ def test_old_uses_go(book: LaneBook) -> None:
     book.neighbour([late])
     assert book.uses(SUBJECT) == []
     assert book.uses(b"t" * 16) == [late]
+
+
+def test_a_passage_names_the_servers_grant_by_number_and_its_own_by_nonce(book: LaneBook) -> None:
+    book.grant(grant(1, from_server=True), None)
+    book.grant(grant(2, nonce="mine"), RECORD)
+    book.passed(person(11, 1))
+    book.passed(person(12, 2))
+    book.passed(person(13, 99))
+    found = [body for record in book.pending(10) if isinstance(body := book.body(record), RecPassed)]
+    assert [(body.grant, body.nonce) for body in found] == [(1, ""), (None, "mine"), (None, "")]
+
+
+def test_a_grant_that_the_disk_did_not_take_is_written_before_its_passage(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "j")
+    book = LaneBook(journal, "n1", lambda at: "day")
+    journal.read("pragma query_only=on")
+    with pytest.raises(JournalError):
+        book.grant(grant(), RECORD)
+    book.keep(grant(), RECORD)
+    with pytest.raises(JournalError):
+        book.passed(person(11))
+    assert book.unwritten == 1
+    journal.read("pragma query_only=off")
+    assert not book.passed(person(11)).repeated
+    assert book.unwritten == 0
+    assert kinds(book) == ["grant", "passed"]
+    assert book.ended(end()).settled.passed == 1
+
+
+def test_a_note_is_a_record(book: LaneBook) -> None:
+    book.note(RecRefused(nonce="n", kind="code", code="expired"), -5.0)
+    assert [(record.kind, record.at) for record in book.pending(9)] == [("refused", 0.0)]
