@@ -25,7 +25,7 @@ import structlog
 import trio
 
 from core import ActorError, Address, Envelope, Stop
-from protocols.messages import new_id
+from protocols.messages import Ended, Passed, new_id
 from storage._batch import KNOWN, Attempt, Site
 from storage._flow import Flow
 from storage._issue import HashId, Shop
@@ -45,11 +45,13 @@ from storage._session import (
 )
 from storage.connection import Dsn
 from storage.interfaces import (
+    AuditEntry,
     DecideRule,
     LedgerError,
     LedgerRefused,
     LedgerState,
     LedgerUnavailable,
+    RefusedScan,
     SiteSetup,
     ZoneCount,
     ZonesChanged,
@@ -67,6 +69,10 @@ BACKOFF_S = (0.05, 5.0)  # first and longest pause between two attempts to conne
 # a turn: taken along, it needs no transaction of its own. No more turns than that: who waits already must not wait for
 # others to think.
 COLLECT_TURNS = 3  # of the scheduler: to hear the answer, to speak, to be heard
+# Nobody stands before a barrier and waits for these to be on disk. Alone they let the next visitor's scan go with them:
+# at 200 visitors a second that halves the transactions, of which each costs either processor 1.5 ms.
+UNHURRIED = frozenset((Passed, Ended, RefusedScan, AuditEntry))
+GATHER_S = 0.005
 SWEEP_EVERY_S = 1.0  # grants past their ttl; also notices a hung database when nothing else happens
 SETTINGS_EVERY_S = 30.0
 
@@ -134,6 +140,7 @@ class Ledger:
         self._pending: deque[Envelope] = deque()
         self._flow: Flow | None = None  # through the connection
         self._sweep_at = 0.0
+        self._gather_until = 0.0
         self._changed = trio.Event()  # something is pending, or there is room again
         self._stopping = False
         self._state = LedgerState(available=False, detail="starting", durable=False)
@@ -191,6 +198,8 @@ class Ledger:
                 self._unavailable += 1  # one attempt to connect is waited for, later ones are not
                 env.fail(LedgerUnavailable(self._state.detail))
             else:
+                if not self._pending:
+                    self._gather_until = trio.current_time() + GATHER_S
                 self._pending.append(env)
                 self._signal()
 
@@ -235,6 +244,9 @@ class Ledger:
                     settings_due = now >= checked + SETTINGS_EVERY_S
                     checked = now if settings_due else checked
                     doubt = await self._sweep(flow, settings_due)
+                elif flow.idle and self._gathering(now):
+                    with trio.move_on_at(self._gather_until):
+                        await self._changed.wait()
                 elif self._pending or not flow.idle:
                     doubt = await self._advance(flow)
                     if flow.idle:
@@ -256,6 +268,8 @@ class Ledger:
         now = trio.current_time()
         if self._statistics_due() or (now >= self._sweep_at and not self._stopping):
             return None  # first what is carried out between batches
+        if self._gathering(now):
+            return None
         waiting: list[Envelope] = []
         alone = self._flow is None or self._flow.committing is None
         wanted = _share(self._pending) if alone else BATCH_LIMIT
@@ -267,6 +281,14 @@ class Ledger:
                 env.fail(LedgerUnavailable("too late"))
         self._signal()
         return self._attempt(waiting) if waiting else None
+
+    def _gathering(self, now: float) -> bool:
+        """Is there time for others to come along?"""
+        return (
+            now < self._gather_until
+            and 0 < len(self._pending) <= SPLIT_OVER
+            and all(type(env.msg) in UNHURRIED for env in self._pending)
+        )
 
     def _attempt(self, waiting: list[Envelope], *, again: bool = False) -> Attempt:
         return Attempt([env.msg for env in waiting], self._site.new_id(), waiting, again=again)
