@@ -9,22 +9,27 @@ manual of the wire.
     ├─ DeviceUnavailable
     │  ├─ LinkTimeout               nobody answered within the deadline, or the connection broke
     │  └─ (itself)                  an address cannot be bound
-    └─ LinkAddressError             an address that must not be bound: not loopback, or not tcp
+    ├─ LinkTlsError                 certificates or a key that cannot be used
+    └─ LinkAddressError             an address that must not be bound: neither loopback nor with TLS
 """
 
 from drivers.nng._address import check_address, check_loopback
 from drivers.nng._client import ClientStatistics, LinkAddresses, LinkClient, Sensed
-from drivers.nng._errors import LinkAddressError, LinkTimeout
+from drivers.nng._errors import LinkAddressError, LinkTimeout, LinkTlsError
 from drivers.nng._safety import SafetyServer, SafetyStatistics, ask_safety
 from drivers.nng._sp import Peer
+from drivers.nng._tls import SERVER_NAME, LinkTls, client_config, server_context
 from drivers.nng._work import WorkServer, WorkStatistics
 
 __all__ = [
+    "SERVER_NAME",
     "ClientStatistics",
     "LinkAddressError",
     "LinkAddresses",
     "LinkClient",
     "LinkTimeout",
+    "LinkTls",
+    "LinkTlsError",
     "Peer",
     "SafetyServer",
     "SafetyStatistics",
@@ -34,4 +39,6 @@ __all__ = [
     "ask_safety",
     "check_address",
     "check_loopback",
+    "client_config",
+    "server_context",
 ]

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from drivers.nng import _sockets
 from drivers.nng._errors import LinkTimeout
 from drivers.nng._throttle import Throttle
+from drivers.nng._tls import LinkTls, client_config
 from protocols.devicelink import (
     MAX_SAFETY_BYTES,
     TOPIC_ALL,
@@ -125,8 +126,12 @@ class LinkClient:
         on_link: Callable[[bool], None] = lambda up: None,
         boot: str | None = None,
         clock: Callable[[], float] = time.time,
+        tls: LinkTls | None = None,
     ) -> None:
-        """`lane` is this device's lane, for releases of one lane only; `boot` defaults to a fresh random name."""
+        """`lane` is this device's lane, for releases of one lane only; `boot` defaults to a fresh random name.
+
+        With `tls` the addresses are `tls+tcp://…`.  Raises LinkTlsError when its files cannot be used.
+        """
         self.device = device
         self.boot = boot or secrets.token_hex(8)
         self._link = link
@@ -138,6 +143,8 @@ class LinkClient:
         self._on_wake = on_wake
         self._on_link = on_link
         self._clock = clock
+        self._work_tls = None if tls is None else client_config(tls)
+        self._safety_tls = None if tls is None else client_config(tls, check_server=False)  # releases are signed
         self._seq = 0
         self._work: pynng.Req0 | None = None
         self._ready = trio.Event()
@@ -156,7 +163,7 @@ class LinkClient:
         """Keep the link up until cancelled. Ready at once: ready never means connected."""
         work = _sockets.open_req()
         _sockets.watch_pipes(work, self._link_changed)
-        with _sockets.dialled(work, self._link.work, REPLY_MAX_BYTES):
+        with _sockets.dialled(work, self._link.work, REPLY_MAX_BYTES, tls=self._work_tls):
             self._work = work
             self._ready.set()
             try:
@@ -239,7 +246,8 @@ class LinkClient:
             pause_s = min(pause_s * 2, RETRY_MAX_S)
 
     async def _listen_wakes(self) -> None:
-        with _sockets.dialled(sub := _sockets.open_sub(b"wake/"), self._link.wake, MAX_SAFETY_BYTES):
+        sub = _sockets.open_sub(b"wake/")
+        with _sockets.dialled(sub, self._link.wake, MAX_SAFETY_BYTES, tls=self._work_tls):
             while True:
                 try:
                     publication = decode_publication(await _sockets.receive(sub))
@@ -322,7 +330,8 @@ class _SafetyEndpoint:
 
     async def listen(self) -> None:
         client = self._client
-        with _sockets.dialled(sub := _sockets.open_sub(TOPIC_ALL), self._release_url, MAX_SAFETY_BYTES):
+        sub = _sockets.open_sub(TOPIC_ALL)
+        with _sockets.dialled(sub, self._release_url, MAX_SAFETY_BYTES, tls=client._safety_tls):
             while True:
                 try:
                     publication = decode_publication(await _sockets.receive(sub))
@@ -336,7 +345,8 @@ class _SafetyEndpoint:
 
     async def talk(self) -> None:
         req = _sockets.open_req()
-        with _sockets.dialled(req, self._safety_url, MAX_SAFETY_BYTES, TALK_RECONNECT_MAX_MS):
+        tls = self._client._safety_tls
+        with _sockets.dialled(req, self._safety_url, MAX_SAFETY_BYTES, TALK_RECONNECT_MAX_MS, tls=tls):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._poll, req)
                 nursery.start_soon(self._acknowledge, req)

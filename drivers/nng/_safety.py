@@ -117,6 +117,10 @@ class SafetyServer:
         """End all connections of a certificate's name, at once. Returns how many there were."""
         return self._release.end(name) + self._safety.end(name)
 
+    def recheck(self) -> int:
+        """Ask `accepts` again about every open connection, and end those that it no longer wants. Returns how many."""
+        return self._release.recheck() + self._safety.recheck()
+
     def publish(self, release: Release) -> bool:
         """Send `release` to every lane now. Never waits, never raises.
 

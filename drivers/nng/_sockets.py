@@ -95,12 +95,21 @@ def context(socket: pynng.Socket) -> Iterator[pynng.Context]:
 
 
 @contextlib.contextmanager
-def dialled(socket: pynng.Socket, url: str, max_bytes: int, reconnect_max_ms: int = RECONNECT_MAX_MS) -> Iterator[None]:
+def dialled(
+    socket: pynng.Socket,
+    url: str,
+    max_bytes: int,
+    reconnect_max_ms: int = RECONNECT_MAX_MS,
+    *,
+    tls: pynng.TLSConfig | None = None,
+) -> Iterator[None]:
     """Keep `socket` dialled to `url` in the background, whether or not anybody listens yet; closes it at the end."""
     try:
         socket.recv_max_size = max_bytes
         socket.reconnect_time_min = RECONNECT_MIN_MS
         socket.reconnect_time_max = reconnect_max_ms
+        if tls is not None:
+            socket.tls_config = tls
         try:
             socket.dial(url, block=False)
         except pynng.NNGException as exc:

@@ -11,6 +11,7 @@ way, and a deadline for greeting and for taking what is sent to it.
 from __future__ import annotations
 
 import errno
+import resource
 import ssl
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -22,11 +23,14 @@ from urllib.parse import urlsplit
 import trio
 
 from drivers.errors import DeviceUnavailable
+from drivers.nng._tls import expires_at
 from protocols.errors import LinkError
 from protocols.sp import Decoder, Protocol, frame, greeting, split_request
 
 GREETING_S = 5.0  # a connection that has not greeted (with TLS: shaken hands) by then ends
 CONNECTIONS_MAX = 4096  # of one address of ours; more are closed at once
+DESCRIPTORS_PART = 8  # and at most this part of the files that the process may have open: four addresses, half of them
+NAMED_MAX = 16  # of one certificate's name; a device needs one, and some more while old ones are noticed to be dead
 STRANGERS_MAX = 256  # of one address of theirs, that have not greeted yet
 UNDER_WAY_MAX = 32  # requests of one connection that are worked on; more wait in its socket
 QUEUE_MAX = 16  # publications that wait for one subscriber; one that is slower is cut off, comes again and polls
@@ -38,10 +42,12 @@ RECEIVE_BYTES = 65536
 
 
 class Peer(NamedTuple):
-    """Who is at the other end: an address, and the certificate's common name where there is TLS."""
+    """Who is at the other end: an address, and what stands in the certificate where there is TLS."""
 
     address: str
-    name: str | None
+    name: str | None = None  # the common name: a device's id
+    serial: str | None = None  # hexadecimal
+    expires_at: float | None = None  # seconds since the epoch
 
 
 Listeners: TypeAlias = list[trio.SocketListener]
@@ -52,7 +58,7 @@ class Ears:
     """One address that is listened on, and what is counted there.
 
     `key` is the site file's name of `url`, for complaints; `tls` makes it SP over TLS. `accepts(peer)` may send a peer
-    away that has greeted; `changed(up)` hears of connections that have.
+    away; `changed(up)` hears of connections that have greeted.
     """
 
     def __init__(
@@ -78,6 +84,8 @@ class Ears:
         self.refused = 0  # sent away: TLS failed, or not accepted
         self._connected = 0
         self._strangers: Counter[str] = Counter()
+        self._named: Counter[str | None] = Counter()
+        self._most = connections_max()
         self._open: dict[trio.CancelScope, Peer] = {}
 
     async def bind(self) -> Listeners:
@@ -105,6 +113,14 @@ class Ears:
             scope.cancel()
         return len(ended)
 
+    def recheck(self) -> int:
+        """Ask `accepts` again about every open connection, and end those that it no longer wants. Returns how many."""
+        ended = [scope for scope, peer in self._open.items() if not self.accepts(peer)]
+        for scope in ended:
+            scope.cancel()
+        self.refused += len(ended)
+        return len(ended)
+
     async def serve(self, raw: trio.SocketStream, talk: Talk) -> None:
         """One connection: greet, then `talk`. Never raises for what the other end does."""
         try:
@@ -112,7 +128,7 @@ class Ears:
         except OSError:
             await trio.aclose_forcefully(raw)
             return
-        if self._connected >= CONNECTIONS_MAX or self._strangers[address] >= STRANGERS_MAX:
+        if self._connected >= self._most or self._strangers[address] >= STRANGERS_MAX:
             self.crowded += 1
             await trio.aclose_forcefully(raw)
             return
@@ -124,23 +140,25 @@ class Ears:
                 self._strangers[address] += 1
                 try:
                     with trio.fail_after(GREETING_S):
-                        stream, name = await self._secured(raw)
+                        stream, peer = await self._secured(raw, address)
+                        if not self.accepts(peer):  # before the greeting: it never sees itself connected
+                            self.refused += 1
+                            return
+                        if peer.name is not None and self._named[peer.name] >= NAMED_MAX:
+                            self.crowded += 1
+                            return
                         await stream.send_all(greeting(self.protocol))
                         early = await self._greeted(stream, decoder)
                 finally:
-                    self._strangers[address] -= 1
-                    if not self._strangers[address]:
-                        del self._strangers[address]
-                peer = Peer(address, name)
-                if not self.accepts(peer):
-                    self.refused += 1
-                    return
+                    _one_less(self._strangers, address)
                 self._open[scope] = peer
+                self._named[peer.name] += 1
                 self.changed(True)
                 try:
                     await talk(peer, stream, decoder, early)
                 finally:
                     del self._open[scope]
+                    _one_less(self._named, peer.name)
                     self.changed(False)
         except* ssl.SSLError:
             self.refused += 1
@@ -152,9 +170,9 @@ class Ears:
             self._connected -= 1
             await trio.aclose_forcefully(stream)
 
-    async def _secured(self, raw: trio.SocketStream) -> tuple[trio.abc.Stream, str | None]:
+    async def _secured(self, raw: trio.SocketStream, address: str) -> tuple[trio.abc.Stream, Peer]:
         if self.tls is None:
-            return raw, None
+            return raw, Peer(address)
         secured = trio.SSLStream(raw, self.tls, server_side=True, https_compatible=True)
         try:
             await secured.do_handshake()
@@ -162,7 +180,9 @@ class Ears:
             if isinstance(exc.__cause__, ssl.SSLError):
                 raise exc.__cause__ from exc
             raise
-        return secured, common_name(secured.getpeercert())
+        certificate = secured.getpeercert() or {}
+        peer = Peer(address, common_name(certificate), certificate.get("serialNumber"), expires_at(certificate))
+        return secured, peer
 
     async def _greeted(self, stream: trio.abc.Stream, decoder: Decoder) -> list[bytes]:
         """Until the other end has greeted. Returns what it has said beyond."""
@@ -185,6 +205,18 @@ async def bound(*ears: Ears) -> AsyncIterator[list[Listeners]]:
             for listener in listening[-1]:
                 await stack.enter_async_context(listener)
         yield listening
+
+
+def connections_max() -> int:
+    """How many connections one address may have open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS_MAX if files == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, files // DESCRIPTORS_PART)
+
+
+def _one_less(counts: Counter[Any], key: object) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
 
 
 def common_name(certificate: Mapping[str, Any] | None) -> str | None:

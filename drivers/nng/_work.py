@@ -132,6 +132,10 @@ class WorkServer:
         """End all connections of a certificate's name, at once. Returns how many there were."""
         return self._work.end(name) + self._wake.end(name)
 
+    def recheck(self) -> int:
+        """Ask `accepts` again about every open connection, and end those that it no longer wants. Returns how many."""
+        return self._work.recheck() + self._wake.recheck()
+
     def wake(self, device: str) -> None:
         """Tell `device` to fetch. Never blocks, never raises; a lost wake-up only costs the device's own interval."""
         if self._publisher.publish(publish_wake(device)):

@@ -23,7 +23,7 @@ class Addresses(msgspec.Struct, frozen=True, kw_only=True):
     evacuate_safety: str
 
 
-def free_addresses() -> Addresses:
+def free_addresses(scheme: str = "tcp") -> Addresses:
     """Six addresses nobody listens on. Another program may take one before it is used: tests only."""
     names = [field.name for field in msgspec.structs.fields(Addresses)]
     sockets = [socket.socket() for _ in names]
@@ -34,7 +34,7 @@ def free_addresses() -> Addresses:
     finally:
         for each in sockets:
             each.close()
-    return Addresses(**{name: f"tcp://127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)})
+    return Addresses(**{name: f"{scheme}://127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)})
 
 
 async def until(condition: Callable[[], object], deadline_s: float = 3.0) -> None:
