@@ -21,7 +21,10 @@ from actors._common import offer
 from actors.errors import CommandRefused
 from core import Address, Envelope, Stop
 from protocols.console import FeedEvent, Login, Resume, Session
+from protocols.console_rights import EVACUATE, LANE_OPEN, OFFICE, RESTORE, ROLES
 from storage.interfaces import AuditEntry
+
+__all__ = ["EVACUATE", "LANE_OPEN", "OFFICE", "RESTORE", "ROLES", "Accounts", "LoginRefused", "User", "UsersUnreadable"]
 
 SESSION_S = 12 * 3600.0  # a shift and a little
 SESSIONS_MAX = 1000
@@ -30,44 +33,6 @@ LOGINS_MAX = 64  # log-ins under way, most of them waiting; more are refused as 
 FAILURES_FREE = 3  # wrong passwords before a user is locked
 LOCK_MIN_S, LOCK_MAX_S = 5.0, 300.0  # doubles with each further failure
 LOCKS_MAX = 1000
-
-VIEW = "view"
-EVACUATE = "evacuate"
-RESTORE = "restore"
-LANE_MODE = "lane_mode"
-LANE_OPEN = "lane_open"
-ZONE_STOP = "zone_stop"
-CALIBRATE = "calibrate"
-SELL = "sell"
-INSPECT = "inspect"
-CONFIGURE = "configure"  # devices and the site file
-OFFICE = "office"  # look at orders and tickets
-GROUPS = "groups"  # collect, name, move places
-HOLD = "hold"  # hold and resume a ticket
-REFUND = "refund"  # ask for a refund, pay it out
-REFUND_APPROVE = "refund_approve"
-CARDS = "cards"  # replace, lose, find
-REVERSE = "reverse"  # undo an admission
-CODES = "codes"  # draw, receive, void pre-printed codes
-CODES_EXPORT = "codes_export"  # take them out; never whoever drew them
-PAYMENTS = "payments"  # a payment provider's word
-
-ROLES: dict[str, frozenset[str]] = {
-    "cashier": frozenset({VIEW, EVACUATE, SELL, OFFICE, GROUPS, REFUND, CARDS}),
-    "gate_staff": frozenset({VIEW, EVACUATE, LANE_OPEN}),
-    "operator": frozenset({VIEW, EVACUATE, LANE_MODE, LANE_OPEN, ZONE_STOP, CALIBRATE, INSPECT}),
-    "security": frozenset({VIEW, EVACUATE, RESTORE, LANE_OPEN}),
-    "duty_manager": frozenset(
-        {VIEW, EVACUATE, RESTORE, LANE_MODE, LANE_OPEN, ZONE_STOP, CALIBRATE, SELL, INSPECT, OFFICE, GROUPS, HOLD,
-         REFUND, REFUND_APPROVE, CARDS, REVERSE, CODES, CODES_EXPORT, PAYMENTS}
-    ),
-    "supervisor": frozenset({VIEW, EVACUATE, LANE_MODE, LANE_OPEN, OFFICE, HOLD, REVERSE}),  # of an entrance; no money
-    "finance": frozenset({VIEW, EVACUATE, OFFICE, REFUND_APPROVE, CODES_EXPORT, PAYMENTS}),
-    "marketing": frozenset({VIEW, EVACUATE, OFFICE, GROUPS, CODES}),
-    "system_manager": frozenset({VIEW, EVACUATE, INSPECT, CONFIGURE}),  # and no money documents
-}
-"""Role -> permissions. Anybody on duty may trigger an evacuation; only some may end one (domain model, section 12)."""
-
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
     name: str

@@ -65,6 +65,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     `params` is decoded from the request and told to `address`; if it has a field `by` (and `by_role`), the session's
     user (and role) is put there, whatever the client wrote. `permission` "" means that being logged in is enough.
     `timeout_s` bounds the wait for the answer. `system`: told at once on the system lane; nobody waits for the answer.
+    `audit`: the channel itself says who did it and what came of it; the actor does not.
     """
 
     method: str
@@ -73,6 +74,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     permission: str
     timeout_s: float
     system: bool = False
+    audit: bool = False
 
 
 class ChannelStatistics(msgspec.Struct, frozen=True):

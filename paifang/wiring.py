@@ -7,35 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import structlog
 import trio
 
-from actors.accounts import (
-    CALIBRATE,
-    CARDS,
-    CODES,
-    CODES_EXPORT,
-    CONFIGURE,
-    EVACUATE,
-    GROUPS,
-    HOLD,
-    INSPECT,
-    LANE_MODE,
-    LANE_OPEN,
-    OFFICE,
-    PAYMENTS,
-    REFUND,
-    REFUND_APPROVE,
-    RESTORE,
-    REVERSE,
-    SELL,
-    VIEW,
-    ZONE_STOP,
-    Accounts,
-)
+from actors.accounts import Accounts
 from actors.admission import Admission, Explainer, LaneHere, decide
 from actors.desk import Desk
 from actors.evacuation import Evacuation
@@ -48,13 +25,13 @@ from actors.passes import Passes, Sealer
 from actors.sales import HolderSeal, Sales
 from actors.site import SiteTree, supervise
 from actors.zones import Zones
-from admin_ws.channel import Route
 from admin_ws.hub import HUB_MAILBOX_CAPACITY, Hub
 from admin_ws.server import Console
 from core import Address, Child, DeadLetters, Inspection, Notice, Supervisor, inspect_tree
 from drivers.base import DriverStatistics
 from drivers.nng import SafetyServer, WorkServer
 from paifang._wire_devices import Devices
+from paifang._wire_methods import routes
 from paifang.faces import matcher
 from paifang.keys import KeyRing
 from paifang.reload import Reloader
@@ -63,40 +40,7 @@ from paifang.site import SiteFile
 from paifang.slips import ticket_slips
 from paifang.users import load_users
 from paifang.watch import Watch
-from protocols.console import (
-    AskRefund,
-    CalibrateZone,
-    CancelUnpaid,
-    CollectPlaces,
-    ExplainScan,
-    FindOrder,
-    GetBatches,
-    GetCodes,
-    GetPrintJobs,
-    GetTree,
-    HoldPlaces,
-    ListProducts,
-    ManualOpen,
-    MovePlaces,
-    NameList,
-    NewCard,
-    NewCodes,
-    NotePayment,
-    PauseBatch,
-    PayRefund,
-    RearmLane,
-    ReloadSite,
-    RestoreRequest,
-    Sell,
-    SetCardState,
-    SetMode,
-    SettleRefund,
-    ShiftCodes,
-    StopZoneFor,
-    TakeOutCodes,
-    Trigger,
-    UndoAdmission,
-)
+from protocols.console_rights import VIEW
 from protocols.devicelink import (
     Release,
     SafetyRequest,
@@ -396,64 +340,25 @@ class _Builder:
             port=self.site.http.port,
             hub=self.hub,
             accounts=self.accounts,
-            routes=self._routes(),
+            routes=routes(self._answerers()),
             site_id=self.site.site.id,
             site_name=self.site.site.name,
             view_permission=VIEW,
             metrics=self._metrics if self.site.http.metrics else None,
         )
 
-    def _routes(self) -> list[Route]:
-        """Method, params, who answers, who may, and how long the page waits."""
-        table: list[tuple[str, Any, Address, str, float]] = [
-            ("evacuation.restore", RestoreRequest, self.evacuation, RESTORE, 3.0),
-            ("lane.rearm", RearmLane, self.evacuation, RESTORE, 3.0),
-            ("lane.set_mode", SetMode, self.desk, LANE_MODE, 3.0),
-            ("lane.open", ManualOpen, self.desk, LANE_OPEN, 3.0),
-            ("lane.pause", PauseBatch, self.desk, LANE_OPEN, 3.0),
-            ("zone.stop", StopZoneFor, self.zones, ZONE_STOP, 5.0),
-            ("zone.calibrate", CalibrateZone, self.zones, CALIBRATE, 5.0),
-            ("sales.products", ListProducts, self.sales, SELL, 3.0),
-            ("sales.sell", Sell, self.sales, SELL, 20.0),
-            ("sales.print_jobs", GetPrintJobs, self.sales, SELL, 6.0),
-            ("sales.paid", NotePayment, self.office, PAYMENTS, 6.0),
-            ("sales.cancel", CancelUnpaid, self.office, SELL, 6.0),
-            ("office.find", FindOrder, self.office, OFFICE, 6.0),
-            ("office.hold", HoldPlaces, self.office, HOLD, 6.0),
-            ("office.refund", AskRefund, self.office, REFUND, 6.0),
-            ("office.decide_refund", SettleRefund, self.office, REFUND_APPROVE, 6.0),
-            ("office.pay_refund", PayRefund, self.office, REFUND, 6.0),
-            ("office.collect", CollectPlaces, self.office, GROUPS, 12.0),
-            ("office.name_people", NameList, self.office, GROUPS, 12.0),
-            ("office.transfer", MovePlaces, self.office, GROUPS, 6.0),
-            ("office.replace_card", NewCard, self.office, CARDS, 6.0),
-            ("office.mark_card", SetCardState, self.office, CARDS, 6.0),
-            ("office.reverse", UndoAdmission, self.office, REVERSE, 6.0),
-            ("codes.create", NewCodes, self.office, CODES, 20.0),
-            ("codes.status", GetBatches, self.office, CODES, 6.0),
-            ("codes.move", ShiftCodes, self.office, CODES, 20.0),
-            ("codes.export", TakeOutCodes, self.office, CODES_EXPORT, 40.0),
-            ("codes.page", GetCodes, self.office, CODES_EXPORT, 6.0),
-            ("site.inspect", GetTree, self.desk, INSPECT, 3.0),
-            ("site.explain", ExplainScan, self.explainer, INSPECT, 5.0),
-        ]
-        if self.path is not None:
-            table.append(("site.reload", ReloadSite, self.reloader, CONFIGURE, 30.0))
-        trigger = Route(
-            method="evacuation.trigger",
-            params=Trigger,
-            address=self.evacuation,
-            permission=EVACUATE,
-            timeout_s=2.0,
-            system=True,
-        )
-        return [
-            trigger,
-            *(
-                Route(method=method, params=params, address=address, permission=permission, timeout_s=timeout_s)
-                for method, params, address, permission, timeout_s in table
-            ),
-        ]
+    def _answerers(self) -> dict[str, Address]:
+        """Who answers the console's methods (`paifang._wire_methods`)."""
+        found = {
+            "accounts": self.accounts,
+            "evacuation": self.evacuation,
+            "desk": self.desk,
+            "zones": self.zones,
+            "explainer": self.explainer,
+            "sales": self.sales,
+            "office": self.office,
+        }
+        return found if self.path is None else found | {"reloader": self.reloader}
 
     def _root(self) -> Supervisor:
         assert self.root is not None
