@@ -94,6 +94,9 @@ def _lane(key: str, lane: Lane, controllers: list[str]) -> Iterator[Problem]:
     rule = "a board with readers, or a device on the link, or a counter"
     if len(ways) > 1:
         yield Problem(key, f"has both a {ways[0]} and a {ways[1]}", rule)
+    elif lane.kind == "attendant":
+        if ways or lane.readers:
+            yield Problem(key, "the phone is this lane's only device", "no board, device, counter or readers")
     elif not ways:
         yield Problem(key, "has neither a board nor a device", rule)
     elif lane.board is not None and not lane.readers:
@@ -102,7 +105,7 @@ def _lane(key: str, lane: Lane, controllers: list[str]) -> Iterator[Problem]:
         yield Problem(f"{key}.readers", "a device on the link brings its own readers", "no readers beside a device")
     elif lane.counter is not None and lane.readers:
         yield Problem(f"{key}.readers", "nothing can be kept shut where people are only counted", "no readers here")
-    if (lane.counter is not None) != (lane.kind == "open") and len(ways) == 1:
+    if (lane.counter is not None) != (lane.kind == "open") and len(ways) == 1 and lane.kind != "attendant":
         yield Problem(f"{key}.kind", f"{shown(lane.kind)} with a {ways[0]}", '"open" with a counter, and only with one')
     if len(lane.readers) > READERS_PER_LANE_MAX:
         yield Problem(f"{key}.readers", f"{len(lane.readers)} readers", f"at most {READERS_PER_LANE_MAX}")

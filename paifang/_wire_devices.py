@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import structlog
 
+from actors.attendant import AttendantLane
 from actors.counted import CountedLane, CountingActor
 from actors.counter import Counter
 from actors.fire import FireActor, FirePolicy
@@ -87,8 +88,10 @@ class Devices:
         for lane in self._site.lanes:
             address = self.lanes[lane.id]
             config = lane_config(lane)
-            actor: BoardLane | CountedLane | LinkLane
-            if lane.device is not None:
+            actor: AttendantLane | BoardLane | CountedLane | LinkLane
+            if lane.kind == "attendant":
+                actor = AttendantLane(config, parts)
+            elif lane.device is not None:
                 actor = LinkLane(config, parts, link)
             else:
                 statements = self._address(f"counter/{lane.id}", COUNTER_MAILBOX_CAPACITY)

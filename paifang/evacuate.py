@@ -134,7 +134,7 @@ class _State:
     def via(self) -> str:
         if self.lane.board is not None:
             return "serial" if self.lane.board.path else "network"
-        return "link" if self.lane.counter is None else "nothing to open"
+        return "link" if self.lane.device is not None else "nothing to open"
 
     def outcome(self) -> LaneOutcome:
         return LaneOutcome(
@@ -175,7 +175,7 @@ class _Evacuation:
         paths = [lane.board.path for lane in self._site.lanes if lane.board is not None]
         async with trio.open_nursery() as nursery:
             for state in self._lanes.values():
-                if state.lane.counter is not None:  # no barrier: whoever walks there is not kept
+                if state.lane.board is None and state.lane.device is None:  # no barrier: nobody is kept there
                     self._sensed(state, Barrier.OPEN.value, True)
                 elif (board := state.lane.board) is not None:
                     alone = board.language == "board4" and board.path and paths.count(board.path) == 1

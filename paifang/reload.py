@@ -34,7 +34,7 @@ DETAIL_MAX = 300  # characters of one change
 REFUSAL_LINES = 20  # of a file with mistakes
 QUIET = frozenset({"idle", "unavailable", "recovering", "starting"})  # states of a lane that nobody is in
 DEVICE_TABLES = frozenset({"board", "readers", "counter"})  # of a lane
-OTHER_TABLES = ("site", "database", "http", "link", "face", "products", "zones")
+OTHER_TABLES = ("site", "database", "http", "link", "face", "evacuation", "alarms", "products", "zones")
 
 APPLIED, WOULD_APPLY, WAITS, RESTART = "applied", "would_apply", "waits", "restart"
 
@@ -77,6 +77,8 @@ def plan(started: SiteFile, running: dict[str, DeviceSpec], new: SiteFile) -> Pl
 def _transport(lane: Lane | None) -> str:
     if lane is None:
         return ""
+    if lane.kind == "attendant":
+        return "phone"
     return "board" if lane.board is not None else "counter" if lane.counter is not None else "device"
 
 

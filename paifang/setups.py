@@ -88,9 +88,14 @@ def lane_config(lane: Lane) -> LaneConfig:
         mode=LaneMode.FREE_COUNTED if lane.counter is not None else LaneMode(lane.mode),
         max_group=lane.max_group,
         grant_ttl_s=lane.grant_ttl_s,
-        device=lane.device or f"{'gate' if lane.counter is None else 'people'}/{lane.id}",
+        device=lane.device or f"{_own_device(lane)}/{lane.id}",
         class_=lane.class_,
     )
+
+
+def _own_device(lane: Lane) -> str:
+    """What the device of a lane is called that has none on the link."""
+    return "phone" if lane.kind == "attendant" else "gate" if lane.counter is None else "people"
 
 
 def plain_gates(site: SiteFile) -> dict[str, list[str]]:

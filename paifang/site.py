@@ -103,12 +103,13 @@ class Lane(_Table, frozen=True, kw_only=True):
     """One lane: a `board` and a reader or more, a `device` on the device link, or, without a barrier, a `counter`.
 
     A lane with a counter has kind `open`: whoever walks through is counted and nobody is asked for a ticket.
+    One of kind `attendant` has none of them: somebody stands there and scans with a phone.
     """
 
     id: Name
     name: str
     entrance: str = ""
-    kind: Literal["tripod", "wing", "swing", "open"] = "wing"
+    kind: Literal["tripod", "wing", "swing", "open", "attendant"] = "wing"
     from_zone: Name = "outside"
     to_zone: Name
     mode: Literal["normal_entry", "normal_exit", "bidirectional", "closed"] = "bidirectional"

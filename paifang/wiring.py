@@ -31,6 +31,7 @@ from core import Address, Child, DeadLetters, Inspection, Notice, Supervisor, in
 from drivers.base import DriverStatistics
 from drivers.nng import SafetyServer, WorkServer
 from paifang._wire_devices import Devices
+from paifang._wire_phones import phones
 from paifang._wire_methods import routes
 from paifang.faces import matcher
 from paifang.keys import KeyRing
@@ -124,6 +125,7 @@ class _Builder:
         self.office = self.address("office", 64)
         self.desk = self.address("desk", 128)
         self.zones = self.address("zones", 32)
+        self.phones = self.address("phones", 128)
         self.explainer = self.address("explainer", 32)
         self.reloader = self.address("reload", 8)
         self.health = self.address("health", 64)
@@ -286,6 +288,7 @@ class _Builder:
             Child(self.office, self._office().run),
             Child(self.desk, desk.run),
             Child(self.zones, zones.run),
+            Child(self.phones, phones(site, self.keys, self.lanes, self.ledger, self.zones).run),
             Child(self.explainer, explainer.run),
             *([] if self.path is None else [Child(self.reloader, self._reload(self.path).run)]),
         ]
@@ -354,6 +357,7 @@ class _Builder:
             "evacuation": self.evacuation,
             "desk": self.desk,
             "zones": self.zones,
+            "phones": self.phones,
             "explainer": self.explainer,
             "sales": self.sales,
             "office": self.office,

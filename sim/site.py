@@ -49,7 +49,9 @@ class SimSite:
         self._lost_replies = lost_replies
         self._data_dir = data_dir
         self.buses = {path: SimBus(self._path(path), None) for path in _shared(site)}
-        self.lanes = {lane.id: self._lane(lane, release_keys) for lane in site.lanes}
+        self.lanes = {
+            lane.id: self._lane(lane, release_keys) for lane in site.lanes if lane.board or lane.device
+        }
         self.printers = [
             SimPrinter(printer.id, printer.host, printer.port, data_dir / "sim" / "printed", truth)
             for printer in site.printers

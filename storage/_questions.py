@@ -8,6 +8,8 @@ from storage._admit import facts_of, presented_by, refused_before
 from storage._books import Books
 from storage._facts import Versions
 from storage._gate import load_books
+from storage._phone import PHONE_QUESTIONS, PhoneQuestion, answer_phone
+from storage._phone_ops import Blocked, SpanFigures
 from storage._pq import Connection
 from storage._sales import booked_ticket
 from storage.interfaces import (
@@ -29,14 +31,16 @@ from storage.interfaces import (
 )
 from storage.queries import load
 
-Question = LaneLedger | PassTemplate | ListPrintJobs | EntryStatistics
-QUESTIONS = (LaneLedger, PassTemplate, ListPrintJobs, EntryStatistics)
+Question = LaneLedger | PassTemplate | ListPrintJobs | EntryStatistics | PhoneQuestion
+QUESTIONS = (LaneLedger, PassTemplate, ListPrintJobs, EntryStatistics, *PHONE_QUESTIONS)
 
 
 async def answer(
     connection: Connection, site: str, question: Question, day_start: float, versions: Versions
-) -> LaneBooks | Template | PrintJobRows | Entries:
+) -> LaneBooks | Template | PrintJobRows | Entries | Blocked | SpanFigures:
     """Answer one question."""
+    if isinstance(question, PHONE_QUESTIONS):
+        return await answer_phone(connection, site, question)
     sql = load("questions")
     if isinstance(question, LaneLedger):
         opened = await connection.fetch(sql["open_grants"], site, question.lane)

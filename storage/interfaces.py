@@ -127,6 +127,18 @@ from storage._office_ops import (
 from storage._office_ops import (
     TransferPlaces as TransferPlaces,
 )
+from storage._phone_ops import (
+    Blocked as Blocked,
+)
+from storage._phone_ops import (
+    BlockedTickets as BlockedTickets,
+)
+from storage._phone_ops import (
+    SiteFigures as SiteFigures,
+)
+from storage._phone_ops import (
+    SpanFigures as SpanFigures,
+)
 
 # isort: on
 
