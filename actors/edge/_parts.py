@@ -42,10 +42,13 @@ class EdgePolicy(msgspec.Struct, frozen=True, kw_only=True):
     journal_failure: Literal["refuse", "accept"] = "refuse"
 
 
-class ListedRights(msgspec.Struct, frozen=True, kw_only=True):
-    """What the lists say of a credential. `rights` empty: it is listed, and opens nothing."""
+class ListedRights(Protocol):
+    """What the lists say of a credential. `rights` empty: it is listed, and opens nothing, for the reason `refused`."""
 
-    rights: list[RightFacts]
+    @property
+    def rights(self) -> list[RightFacts]: ...
+    @property
+    def refused(self) -> str: ...
 
 
 class Lists(Protocol):
@@ -59,8 +62,13 @@ class Lists(Protocol):
     def as_of(self) -> float:
         """The server's clock when they were last known to be up to date; 0.0 when there are none yet."""
 
-    def rights(self, kind: CredentialKind, credential_hash: bytes, ticket: int | None) -> ListedRights | None:
+    def rights(
+        self, kind: CredentialKind, credential_hash: bytes, ticket: int | None, now: float
+    ) -> ListedRights | None:
         """None: in no list."""
+
+    def issue_index(self, kind: CredentialKind, credential_hash: bytes) -> int:
+        """The newest issue of a card that the lists know; 0: none."""
 
     def zone(self, zone: str) -> ZoneFacts | None: ...
 

@@ -7,6 +7,7 @@ this lane and its neighbours.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -19,13 +20,16 @@ from protocols.rights import ProductRules, ZoneRight
 from protocols.ticketcode import TicketCode
 from storage.interfaces import Permit, Refusal, RightFacts, ScanFacts, ZoneFacts
 
+HELD_TRUSTED_S = 60.0  # open grants that the lists tell of are believed for so long
 REFUSED = Refusal(code="offline_refused")
 
 
-class Alone(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Alone:
     """What the lane knows at a scan. `code`: what a verified ticket code says; `zones`: the site's, in its order.
 
-    `list_as_of` and `now` are the server's clock as far as it is known; `mine` are this lane's own open grants.
+    `older`: the card itself says an older issue than the lists.  `list_as_of` and `now` are the server's clock as far
+    as it is known; `mine` are this lane's own open grants.
     """
 
     listed: ListedRights | None
@@ -38,6 +42,7 @@ class Alone(msgspec.Struct, frozen=True, kw_only=True):
     local: LocalTime
     list_as_of: float
     holder_hash: bytes | None = None
+    older: bool = False
 
 
 def decide_alone(question: Decide, known: Alone, policy: EdgePolicy) -> Permit | Refusal:
@@ -60,6 +65,8 @@ def decide_alone(question: Decide, known: Alone, policy: EdgePolicy) -> Permit |
         product=scan.product,
     )
     zone = known.zone or ZoneFacts(zone=question.to_zone, inside=0, held=0, limit=None)
+    if known.listed is not None and known.listed.refused and scan.direction is Direction.ENTRY:
+        return Refusal(code=known.listed.refused)
     rights = rights_of(known, policy)
     if scan.direction is Direction.EXIT:
         return decide(rights or [], zone, facts)  # whoever wants out is let out
@@ -123,6 +130,10 @@ def _of_code(code: TicketCode, zones: Sequence[str]) -> RightFacts:
 
 def _with_uses(right: RightFacts, known: Alone) -> RightFacts:
     """Add what happened since the lists were made. A use that the lists know already is not counted again."""
+    if known.older and right.credential_state == "active":
+        right = msgspec.structs.replace(right, credential_state="superseded")
+    if known.now - known.list_as_of > HELD_TRUSTED_S:  # open grants of back then are over by now
+        right = msgspec.structs.replace(right, held=0, reentries_held=0)
     for use in known.uses:
         if use.zone not in right.zones or (right.last_used_at is not None and use.at <= right.last_used_at):
             continue

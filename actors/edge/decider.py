@@ -23,6 +23,7 @@ from protocols import devicelink as link
 from protocols.clock import LocalTime
 from protocols.edge import NewGrant, Use, subject_of, ticket_name
 from protocols.errors import TicketCodeError
+from protocols.lists import HASH_BYTES as LIST_HASH_BYTES
 from protocols.messages import (
     CredentialKind,
     Decide,
@@ -227,8 +228,9 @@ class Decider:
     def _look(self, question: Decide, identity: Identity, code: TicketCode | None, book: Book) -> Alone:
         """Everything that is known here of a credential; in the disk's thread."""
         scan, now = question.scan, max(self._clocks.now(), self._lists.as_of)
+        holder, index = self._holder(scan), question.scan.credential.issue_index
         return Alone(
-            listed=self._lists.rights(scan.credential.kind, identity.hash, identity.ticket),
+            listed=self._lists.rights(scan.credential.kind, identity.hash, identity.ticket, now),
             code=code,
             uses=book.uses(*self._subjects(identity)),
             mine=frozenset(grant.grant for grant in book.open_grants()),
@@ -237,7 +239,8 @@ class Decider:
             now=now,
             local=self._clocks.local(now),
             list_as_of=self._lists.as_of,
-            holder_hash=self._holder(scan),
+            holder_hash=None if holder is None else holder[:LIST_HASH_BYTES],
+            older=index is not None and index < self._lists.issue_index(scan.credential.kind, identity.hash),
         )
 
     async def _admit(self, question: Decide, permit: Permit, identity: Identity, *, asked: bool) -> Granted:
