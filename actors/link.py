@@ -142,6 +142,7 @@ class LinkActor:
                 mode=reply.mode,
                 released=reply.released,
                 incident=reply.incident,
+                v=link.common_version(request) if isinstance(request, link.Hello) else link.VERSION,
             )
         answer: link.WorkReply = reply
         return answer

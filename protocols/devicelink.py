@@ -21,11 +21,15 @@ from protocols.uploads import Records
 
 T = TypeVar("T")
 
-VERSION = 1
+VERSION = 1  # of a message that says nothing else; older devices know no other
+VERSIONS = (1, 2)  # what a server answers: its own and one older. 2 adds the lists and uploads of lane controllers
 MAX_WORK_BYTES = 512 * 1024  # a scan may carry a photograph
 MAX_SAFETY_BYTES = 4 * 1024
 TOPIC_ALL = b"all/"  # topics end in a slash: NNG matches prefixes, and `lane/1` is also `lane/10`
 NAME_BYTES_MAX = 64
+
+
+Speaks = Annotated[list[Annotated[int, msgspec.Meta(ge=1, le=1000)]], msgspec.Meta(max_length=16)]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):
@@ -47,6 +51,7 @@ class Hello(Request, frozen=True, kw_only=True):
     """
 
     firmware: Detail
+    speaks: Speaks = []  # the versions that the device knows, if more than `v`
     barrier: Word = "unknown"
     released: bool = False
     incident: Number | None = None
@@ -56,8 +61,11 @@ class Hello(Request, frozen=True, kw_only=True):
 
 
 class Heartbeat(Request, frozen=True, kw_only=True):
+    """`round_trip_s` is how long the quickest of the last answers took; it tells network delay from a wrong clock."""
+
     barrier: Word = "unknown"
     queue_depth: Number = 0
+    round_trip_s: Clock | None = None
 
 
 class Scan(Request, frozen=True, kw_only=True):
@@ -85,6 +93,7 @@ class Pass(Request, frozen=True, kw_only=True):
     direction: Word = "entry"
     grant: Number | None = None
     kind: Word = "granted"  # granted | exit | tailgate | forced | reverse | free | emergency
+    ended: Number | None = None  # with this person the grant is over, complete, after so many: no PassEnd will come
 
 
 class PassEnd(Request, frozen=True, kw_only=True):
@@ -115,6 +124,7 @@ class GetList(Request, frozen=True, kw_only=True):
     they are a delta.
     """
 
+    v: int = 2
     have: ListMark | None = None
     part: ListMark | None = None
     cursor: Word = ""
@@ -126,6 +136,7 @@ class Upload(Request, frozen=True, kw_only=True):
     `journal` names the journal for good, also over restarts of the lane; `oldest` is the lowest seq that it still has.
     """
 
+    v: int = 2
     journal: Annotated[Word, msgspec.Meta(min_length=1)]
     oldest: Number
     records: Records = []
@@ -147,6 +158,7 @@ class Welcome(Reply, frozen=True, kw_only=True):
     mode: str
     released: bool = False
     incident: int | None = None
+    v: int = 1  # the highest version that both know: what the device may use from now on
 
 
 class Ack(Reply, frozen=True, kw_only=True):
@@ -298,11 +310,18 @@ def decode_request(data: bytes) -> WorkRequest:
     if len(data) > MAX_WORK_BYTES:
         raise LinkError(f"{len(data)} bytes, at most {MAX_WORK_BYTES} are allowed")
     request = _decode(_work_request, data)
-    if request.v != VERSION:
-        raise LinkError(f"version {request.v}; this server speaks {VERSION}")
+    if request.v not in VERSIONS:
+        raise LinkError(f"version {request.v}; this server speaks {' and '.join(map(str, VERSIONS))}")
+    if request.v < 2 and isinstance(request, GetList | Upload):
+        raise LinkError(f"version {request.v} has no such message")
     if not 0 < len(request.device) <= NAME_BYTES_MAX or not 0 < len(request.boot) <= NAME_BYTES_MAX:
         raise LinkError(f"device and boot need 1 to {NAME_BYTES_MAX} characters")
     return request
+
+
+def common_version(hello: Hello) -> int:
+    """The highest version that the device and we know."""
+    return max((v for v in hello.speaks if v in VERSIONS), default=hello.v)
 
 
 def decode_reply(data: bytes) -> WorkReply:

@@ -19,18 +19,25 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from drivers.nng import _sockets
+from drivers.nng._clock import ServerClock
 from drivers.nng._errors import LinkTimeout
 from drivers.nng._throttle import Throttle
 from drivers.nng._tls import LinkTls, client_config
 from protocols.devicelink import (
     MAX_SAFETY_BYTES,
+    MAX_WORK_BYTES,
     TOPIC_ALL,
+    VERSION,
+    VERSIONS,
+    Heartbeat,
+    Hello,
     Refused,
     Release,
     ReleaseAck,
     SafetyPoll,
     SafetyRequest,
     Wake,
+    Welcome,
     WorkReply,
     WorkRequest,
     decode_publication,
@@ -45,7 +52,7 @@ ATTEMPT_S = 2.5  # one try of a request; a little above the server's own deadlin
 RETRY_MIN_S = 0.1  # pause before the second try; doubles
 RETRY_MAX_S = 2.0
 ASKS_MAX = 8  # requests of one device that are outstanding at the same time; the server takes no more of one device
-REPLY_MAX_BYTES = 64 * 1024
+REPLY_MAX_BYTES = MAX_WORK_BYTES  # a part of the lists fills it
 POLL_S = 1.0  # each safety server is asked this often
 POLL_DEADLINE_S = 0.8
 TALK_RECONNECT_MAX_MS = 1000  # a redial costs NNG a millisecond, and the evacuation's sockets are nearly always away
@@ -102,6 +109,8 @@ class ClientStatistics(msgspec.Struct, frozen=True, kw_only=True):
     releases: int  # incidents handed to `on_release`
     bad_releases: int  # signature, key or site wrong
     polls_unanswered: int
+    clock_offset_s: float | None  # the server's clock minus ours, from the quickest of the last answers
+    round_trip_s: float | None  # of that answer
 
 
 class LinkClient:
@@ -155,6 +164,8 @@ class LinkClient:
             _SafetyEndpoint(self, link.release, link.safety),
             _SafetyEndpoint(self, link.evacuate_release, link.evacuate_safety),
         )
+        self._clocks = ServerClock()
+        self.version = VERSION  # what the server has agreed to; GetList and Upload need 2
         self.connected = False
         self._asked = self._answered = self._resent = self._bad_replies = 0
         self._wakes = self._releases = self._bad_releases = self._unanswered = 0
@@ -188,6 +199,10 @@ class LinkClient:
 
         `Refused` is an answer, also `unavailable`.  Any number of tasks may ask; at most ASKS_MAX at a time are sent.
         """
+        if isinstance(request, Hello) and not request.speaks:
+            request = msgspec.structs.replace(request, speaks=list(VERSIONS))
+        elif isinstance(request, Heartbeat) and request.round_trip_s is None:
+            request = msgspec.structs.replace(request, round_trip_s=self._clocks.round_trip_s)
         with trio.move_on_after(deadline_s):
             async with self._limit:
                 return await self._ask(encode(request), request.seq)
@@ -221,6 +236,8 @@ class LinkClient:
             releases=self._releases,
             bad_releases=self._bad_releases,
             polls_unanswered=self._unanswered,
+            clock_offset_s=self._clocks.offset_s,
+            round_trip_s=self._clocks.round_trip_s,
         )
 
     async def _ask(self, data: bytes, seq: int) -> WorkReply:
@@ -231,7 +248,11 @@ class LinkClient:
             work = self._work
             assert work is not None
             try:
+                start, start_at = trio.current_time(), self._clock()
                 reply = decode_reply(await _sockets.exchange(work, data, ATTEMPT_S))
+                self._clocks.answered(start_at, trio.current_time() - start, reply.server_at)
+                if isinstance(reply, Welcome):
+                    self.version = reply.v
                 if reply.seq == seq or (isinstance(reply, Refused) and reply.seq == 0):
                     self._answered += 1
                     return reply

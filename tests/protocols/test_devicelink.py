@@ -21,7 +21,8 @@ texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_siz
 numbers = st.integers(0, 2**53 - 1)
 clocks = st.floats(0, 1e11)
 header = {
-    "v": st.just(devicelink.VERSION),
+    "v": st.just(devicelink.VERSIONS[-1]),
+    "speaks": st.lists(st.integers(1, 1000), max_size=16),
     "device": st.text("abc-1", min_size=1, max_size=64),
     "boot": st.text("abc-1", min_size=1, max_size=64),
     "nonce": st.text("abc-1", min_size=1, max_size=64),
@@ -156,7 +157,8 @@ def test_a_newer_device_may_say_more():
 @pytest.mark.parametrize(
     "change",
     [
-        {"v": 2},
+        {"v": 3},
+        {"v": 0},
         {"device": ""},
         {"device": "d" * 65},
         {"device": "d\x00"},
