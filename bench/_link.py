@@ -26,7 +26,6 @@ from protocols.devicelink import (
     Grant,
     Hello,
     Pass,
-    PassEnd,
     Refused,
     Scan,
     Welcome,
@@ -155,8 +154,7 @@ async def _passage(gate: Gate, code: str) -> float:
     took = time.perf_counter() - begun
     if not isinstance(granted, Grant):
         raise AssertionError(f"{granted!r} instead of a grant")
-    await gate.deliver(Pass(**gate.header(), grant=granted.grant))
-    await gate.deliver(PassEnd(**gate.header(), grant=granted.grant, nonce=nonce, passed=1))
+    await gate.deliver(Pass(**gate.header(), grant=granted.grant, ended=1))
     return took
 
 

@@ -173,7 +173,7 @@ class LinkLane:
                 case Booked() as booked:
                     if not booked.repeated:
                         self._face.counted(booked.direction)
-                    self._acknowledge(("pass", booked.boot, booked.seq))
+                    self._on_booked(("pass", booked.boot, booked.seq))
                 case Settled() as settled:
                     self._acknowledge(("grant", settled.grant))
                     self._acknowledge(("nonce", settled.nonce))
@@ -315,6 +315,9 @@ class LinkLane:
                 envelope, "bad_message", f"kind {request.kind!r} or direction {request.direction!r} is unknown"
             )
             return
+        if request.ended is not None and request.grant is None:
+            self._refuse(envelope, "bad_message", "a grant is said to be over, and none is named")
+            return
         kind = PassageKind(request.kind)
         if kind in (PassageKind.GRANTED, PassageKind.LATE) and request.grant is None:
             kind = PassageKind.FORCED  # a passage without a grant is never counted as one with
@@ -336,6 +339,23 @@ class LinkLane:
             at=request.at,
         )
         self._state_and_wait(("pass", request.boot, request.seq), passed, envelope)
+
+    def _on_booked(self, key: tuple[object, ...]) -> None:
+        """A passage is on disk. Its acknowledgement waits for the end of the grant, where that came along."""
+        for envelope in self._statements.pop(key, []):
+            request: link.Pass = envelope.msg.request
+            if request.ended is None:
+                envelope.reply(link.Ack(seq=request.seq, server_at=time.time()))
+            else:
+                said = link.PassEnd(
+                    device=request.device,
+                    boot=request.boot,
+                    seq=request.seq,
+                    at=request.at,
+                    grant=request.grant,
+                    passed=request.ended,
+                )
+                self._on_end(said, envelope)
 
     def _on_end(self, request: link.PassEnd, envelope: Envelope) -> None:
         if request.why not in END_REASONS or (request.grant is None and not request.nonce):

@@ -277,6 +277,22 @@ async def test_a_passage_is_acknowledged_only_once_it_is_on_disk(autojump_clock)
         assert (await view(rig)).entries == 1
 
 
+async def test_a_passage_that_ends_its_grant_is_acknowledged_once_both_are_on_disk(autojump_clock):
+    async with smart_gate() as (rig, gate):
+        request = link.Pass(**gate.header(), grant=7, ended=1)
+        call, repeated = await gate.ask(request), await gate.ask(request)
+        (passed,) = await heard(rig.books)
+        rig.lane.tell(booked(passed))
+        (ended,) = await heard(rig.books)
+        assert (ended.grant, ended.passed, ended.why) == (7, 1, EndReason.COMPLETE)
+        assert call.answer is repeated.answer is None
+        rig.lane.tell(Settled(grant=7, nonce="n1", passed=1, repeated=False))
+        await settle()
+        assert isinstance(call.answer, link.Ack) and isinstance(repeated.answer, link.Ack)
+        without = await gate.ask(link.Pass(**gate.header(), ended=1))
+        assert without.answer.code == "bad_message"
+
+
 async def test_a_repeated_passage_is_acknowledged_and_counted_once(autojump_clock):
     async with smart_gate() as (rig, gate):
         request = link.Pass(**gate.header(), grant=7)
