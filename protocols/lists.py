@@ -103,7 +103,7 @@ class ListCredential(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ListPreprinted(msgspec.Struct, frozen=True, array_like=True):
-    """A code that was printed in advance and is not sold: its signature is right, and it opens nothing."""
+    """A code that was printed in advance: its signature is right, and it opens nothing until its state is `sold`."""
 
     kind: str
     ticket: int

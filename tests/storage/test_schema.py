@@ -13,6 +13,8 @@ LOGS = (
     "card_events", "code_batches", "code_exports", "code_moves", "collections", "office_commands", "payment_notices",
     "personal_places", "refund_credentials", "refund_rights", "refund_steps", "refund_tenders", "refunds", "reversals",
     "ticket_holds", "transfers",
+    # of lanes that decided alone
+    "offline_conflicts", "offline_grants",
 )  # fmt: skip
 
 
