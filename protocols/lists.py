@@ -30,6 +30,7 @@ HASH_BYTES = 16  # of a credential's keyed hash
 PART_BYTES_MAX = 400 * 1024  # of `data`; a message of the work socket is at most 512 kB
 PART_RAW_BYTES_MAX = 16 * 1024 * 1024  # of `data` unpacked: more is a bomb
 TICKET, CREDENTIAL, PREPRINTED, PRODUCT, ZONE, KEY = "t", "c", "b", "p", "z", "k"  # an item's kind
+WHOLE, DELTA, SAME = "whole", "delta", "same"  # what a part is of
 
 T = TypeVar("T")
 
@@ -149,6 +150,19 @@ class ListKey(msgspec.Struct, frozen=True, array_like=True):
     purpose: str
     id: str
     value: str
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One part of a list, as `protocols.devicelink.ListPart` carries it."""
+
+    kind: str
+    mark: ListMark
+    base: ListMark | None = None
+    first: bool = False
+    cursor: str = ""
+    items: int = 0
+    data: bytes = b""
+    crc: int = 0
 
 
 ListValue = ListTicket | ListCredential | ListPreprinted | ListProduct | ListZone | ListKey

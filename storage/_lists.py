@@ -25,7 +25,7 @@ import trio_asyncio
 from trio_asyncio import aio_as_trio
 
 from protocols.clock import business_day
-from protocols.lists import PART_BYTES_MAX, KeyLines, ListMark, ListZone, encode_line, pack
+from protocols.lists import DELTA, PART_BYTES_MAX, SAME, WHOLE, KeyLines, ListMark, ListZone, Part, encode_line, pack
 from protocols.rights import decode
 from storage._batch import FAILURES
 from storage._zones import Zone
@@ -42,22 +42,8 @@ PART_CODES = 20_000  # codes printed in advance in one part
 QUERY_LIMIT_S = 5.0
 CONNECT_LIMIT_S = 3.0
 TOKEN_BYTES = 6
-WHOLE, DELTA, SAME = "whole", "delta", "same"
 
 log = structlog.get_logger(__name__)
-
-
-class Part(msgspec.Struct, frozen=True):
-    """One part of a list, as `protocols.devicelink.ListPart` carries it."""
-
-    kind: str
-    mark: ListMark
-    base: ListMark | None = None
-    first: bool = False
-    cursor: str = ""
-    items: int = 0
-    data: bytes = b""
-    crc: int = 0
 
 
 class _Version(msgspec.Struct, frozen=True):

@@ -12,10 +12,10 @@ import trio
 
 from actors.admission import decide
 from protocols import lists
-from protocols.lists import Item, ListKey, ListMark, ListTicket
+from protocols.lists import Item, ListKey, ListMark, ListTicket, Part
 from protocols.messages import Granted
 from storage import _lists
-from storage._lists import ListReader, Part
+from storage._lists import ListReader
 from storage.interfaces import HoldTicket, LedgerUnavailable, ReplaceCard, RequestRefund, SaleLineOp
 from storage.testing import (
     Database,
