@@ -122,17 +122,25 @@ def demo(
 @_DATA
 @click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Seconds to wait for every lane.")
 @click.option("--drill", is_flag=True, help="Mark it as a drill. The lanes open all the same.")
+@click.option("--scope", default="", help="entrance:NAME, zone:NAME or lane:NAME, commas between; without, everything.")
 @_JSON
-def evacuate(site: Path, data: Path, timeout_s: float, drill: bool, as_json: bool) -> None:
+def evacuate(site: Path, data: Path, timeout_s: float, drill: bool, scope: str, as_json: bool) -> None:
     """Open every lane now, without the server.  紧急疏散：不依赖服务器，立即打开全部通道。
 
-    Works while the server hangs. Exit code 0 only when every lane is sensed open.
+    Works while the server hangs. Exit code 0 only when every lane is sensed open. A board that cannot say so is reported
+    as `commanded, cannot sense`: somebody has to go and look.
     """
     from paifang.evacuate import evacuate as release
 
     async def go() -> Any:
         return await release(
-            sitefile, data / "keys", data, timeout_s=timeout_s, drill=drill, say=lambda line: click.echo(line, err=True)
+            sitefile,
+            data / "keys",
+            data,
+            timeout_s=timeout_s,
+            drill=drill,
+            scope=scope,
+            say=lambda line: click.echo(line, err=True),
         )
 
     sitefile = load_site(site)

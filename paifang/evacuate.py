@@ -17,38 +17,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.evacuation.latch import Latch, LatchError, read_latch, write_latch
-from drivers.base import Barrier, BarrierChanged, DeviceDown, DeviceEvent, DeviceUp
+from actors.evacuation.scope import lanes_of
+from drivers.base import Barrier
 from drivers.errors import DeviceError
 from drivers.nng import SafetyServer, ask_safety
-from drivers.serial import SerialLine, beside_the_owner, open_unlocked
-from drivers.turnstile import LANGUAGES, release_bytes, release_frames
-from paifang._wires import ESCAPES, Wires
+from paifang._evacuate_boards import RETRY_S, BoardLanes
+from paifang._evacuate_report import BLIND, NOT_OPEN, EvacuationReport, LaneState
+from paifang._wire_evacuation import places
 from paifang.keys import KeysError, load_release_signer
-from paifang.site import Board, Lane, SiteFile
-from protocols import board4
+from paifang.site import SiteFile
 from protocols.devicelink import Release, ReleaseAck, SafetyPoll, SafetyRequest, SafetyState, sign_release
-from protocols.errors import BoardError
 from protocols.messages import new_id
 
 PUBLISH_S = 0.5  # the release is published again this often
-FRAME_S = 0.3  # and written to serial lines this often
-RETRY_S = 0.5  # pause before an address or a line is tried again
 PREPARE_S = 2.0  # keys and latch must be read within this (a dead disk must not keep the serial lanes shut)
 FIRST_PUBLICATION_S = 0.1  # the latch waits for the first publication: it is a record, and its disk may be slow
 LATCH_S = 2.0  # and the latch written within this, after sending
 SERVER_POLL_S = 0.5  # how often the server is asked whether it answers
 SERVER_DEADLINE_S = 0.4
-SERVER_GRACE_S = 1.5  # a server that answers may report its serial lanes itself before we read their lines
+BLIND_COMMANDS = 5  # releases that a board must be sent before one that cannot say anything is left
 SAY_S = 5.0  # lanes that are still missing are named this often
 SELF = "paifang-evacuate"  # the name under which the server is polled; it is no lane
-
-# open and not for somebody's turn, which ends by itself
-HELD_STATES = frozenset({board4.State.OPEN_IDLE, board4.State.OPEN_FIRE, board4.State.OPEN_MANUAL})
 
 Say = Callable[[str], None]
 
@@ -62,40 +55,6 @@ _ZH = {
 }
 
 
-class LaneOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """One lane at the end. `after_s` is when it was first sensed open, seconds since the start."""
-
-    lane: str
-    name: str
-    via: str  # link | serial | network | nothing to open
-    barrier: str
-    sensed_open: bool
-    after_s: float | None
-    detail: str  # the last trouble on the way to it
-
-
-class EvacuationReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was achieved. `problems` are troubles that are not one lane's."""
-
-    incident: int
-    drill: bool
-    lanes: list[LaneOutcome]
-    published: int
-    server_answers: bool
-    latch_written: bool
-    problems: list[str]
-
-    @property
-    def complete(self) -> bool:
-        """Every lane is sensed open."""
-        return all(lane.sensed_open for lane in self.lanes)
-
-    @property
-    def exit_code(self) -> int:
-        """0 only when every lane is sensed open."""
-        return 0 if self.complete else 1
-
-
 async def evacuate(
     sitefile: SiteFile,
     keys_dir: Path,
@@ -103,13 +62,16 @@ async def evacuate(
     *,
     timeout_s: float,
     drill: bool = False,
+    scope: str = "",
     say: Say = lambda line: None,
 ) -> EvacuationReport:
     """Release every lane and wait until all are sensed open, `timeout_s` at most.
 
+    `scope` is that of `actors.evacuation.scope`: empty for the whole site.
+
     Raises nothing on account of keys, files, sockets or lanes: they stand in the report.  `say` gets lines of progress.
     """
-    return await _Evacuation(sitefile, keys_dir, data_dir, drill, say).run(timeout_s)
+    return await _Evacuation(sitefile, keys_dir, data_dir, drill, scope, say).run(timeout_s)
 
 
 class _Files(NamedTuple):
@@ -120,51 +82,30 @@ class _Files(NamedTuple):
     problems: list[str]
 
 
-class _State:
-    """What is known of one lane."""
-
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
-        self.barrier = Barrier.UNKNOWN.value
-        self.sensed_open = False
-        self.after_s: float | None = None
-        self.detail = ""
-
-    @property
-    def via(self) -> str:
-        if self.lane.board is not None:
-            return "serial" if self.lane.board.path else "network"
-        return "link" if self.lane.device is not None else "nothing to open"
-
-    def outcome(self) -> LaneOutcome:
-        return LaneOutcome(
-            lane=self.lane.id,
-            name=self.lane.name,
-            via=self.via,
-            barrier=self.barrier,
-            sensed_open=self.sensed_open,
-            after_s=self.after_s,
-            detail=self.detail,
-        )
-
-
 class _Evacuation:
-    def __init__(self, sitefile: SiteFile, keys_dir: Path, data_dir: Path, drill: bool, say: Say) -> None:
+    def __init__(self, sitefile: SiteFile, keys_dir: Path, data_dir: Path, drill: bool, scope: str, say: Say) -> None:
         self._site = sitefile
         self._keys_dir = keys_dir
         self._data_dir = data_dir
-        self._wires = Wires(data_dir)
+        self._boards = BoardLanes(sitefile, data_dir, self)
         self._drill = drill
         self._say = say
-        self._lanes = {lane.device or lane.id: _State(lane) for lane in sitefile.lanes}
+        everything = places(sitefile)
+        meant = lanes_of(scope, everything)
+        self._scope = "" if len(meant) == len(everything) else scope
+        if scope and not self._scope:
+            say(f"{scope}: 范围即全部通道 means the whole site")
+        self._lanes = {lane.device or lane.id: LaneState(lane) for lane in sitefile.lanes if lane.id in meant}
         self._incident = new_id()
-        self._release: Release | None = None
+        self._releases: dict[str, Release] = {}  # device -> its release
+        self._whole: Release | None = None  # for whoever asks, when everything opens
         self._server: SafetyServer | None = None
-        self._server_answers = False
+        self.server_answers = False
+        self._latch_lanes: list[str] = []  # that the latch names; none: all of the site
         self._latch_written = False
         self._problems: dict[str, None] = {}
         self._all_open = trio.Event()
-        self._server_known = trio.Event()
+        self.server_known = trio.Event()
         self._recorded = trio.Event()  # the latch was written, or tried
         self._start = 0.0
 
@@ -172,14 +113,12 @@ class _Evacuation:
         self._start = trio.current_time()
         word = "演练 drill" if self._drill else "疏散 evacuation"
         self._say(f"{word}: {len(self._lanes)} 条通道 lanes")
-        paths = [lane.board.path for lane in self._site.lanes if lane.board is not None]
         async with trio.open_nursery() as nursery:
             for state in self._lanes.values():
                 if state.lane.board is None and state.lane.device is None:  # no barrier: nobody is kept there
-                    self._sensed(state, Barrier.OPEN.value, True)
+                    self.sensed(state, Barrier.OPEN.value, True)
                 elif (board := state.lane.board) is not None:
-                    alone = board.language == "board4" and board.path and paths.count(board.path) == 1
-                    nursery.start_soon(self._serial_lane if alone else self._driven_lane, state, board)
+                    nursery.start_soon(self._boards.hold_open, state, board)
             nursery.start_soon(self._link)
             nursery.start_soon(self._watch_server)
             nursery.start_soon(self._name_missing)
@@ -191,6 +130,8 @@ class _Evacuation:
         report = self._report()
         done = sum(lane.sensed_open for lane in report.lanes)
         self._say(f"{done}/{len(report.lanes)} 条通道已确认打开 lanes sensed open")
+        if blind := ", ".join(f"{lane.lane} {lane.name}" for lane in report.lanes if lane.state == BLIND):
+            self._say(f"已下达指令但无法反馈，请到现场查看 commanded, cannot sense, go and look: {blind}")
         return report
 
     def _report(self) -> EvacuationReport:
@@ -199,9 +140,10 @@ class _Evacuation:
             drill=self._drill,
             lanes=[state.outcome() for state in self._lanes.values()],
             published=self._server.statistics().published if self._server else 0,
-            server_answers=self._server_answers,
+            server_answers=self.server_answers,
             latch_written=self._latch_written,
             problems=list(self._problems),
+            scope=self._scope or "site",
         )
 
     # --- link lanes -----------------------------------------------------------------------------------------------
@@ -209,10 +151,10 @@ class _Evacuation:
     async def _link(self) -> None:
         await self._prepare()
         async with trio.open_nursery() as nursery:
-            if self._release is not None and self._open_sockets():
+            if self._releases and self._open_sockets():
                 assert self._server is not None
                 nursery.start_soon(self._serve, self._server)
-                nursery.start_soon(self._publish, self._server, self._release)
+                nursery.start_soon(self._publish, self._server, list(dict.fromkeys(self._releases.values())))
                 await trio.sleep(FIRST_PUBLICATION_S)
             await self._write_latch()
             self._recorded.set()
@@ -244,11 +186,23 @@ class _Evacuation:
         if files.latch.state == "released" and files.latch.incident is not None:
             self._incident = files.latch.incident  # it is going on already: the same incident, so that lanes know it
             self._drill = self._drill and files.latch.drill  # a drill may become real, never the other way round
+            before = files.latch.lanes
+            self._latch_lanes = sorted({*before, *self._names()}) if before and self._scope else []
+        elif self._scope:
+            self._latch_lanes = self._names()
         if files.signer is not None:
             key_id, key = files.signer
-            self._release = sign_release(
-                key, key_id, site=self._site.site.id, incident=self._incident, drill=self._drill
-            )
+            self._whole = whole = None if self._scope else self._signed(key, key_id, "site")
+            self._releases = {
+                device: whole or self._signed(key, key_id, state.lane.id) for device, state in self._lanes.items()
+            }
+
+    def _names(self) -> list[str]:
+        return sorted(state.lane.id for state in self._lanes.values())
+
+    def _signed(self, key: Ed25519PrivateKey, key_id: str, scope: str) -> Release:
+        site = self._site.site.id
+        return sign_release(key, key_id, site=site, incident=self._incident, scope=scope, drill=self._drill)
 
     def _read_files(self) -> _Files:
         """In a thread, because the disk may be slow or dead."""
@@ -274,111 +228,22 @@ class _Evacuation:
                 self._problem(str(exc))
                 await trio.sleep(RETRY_S)
 
-    async def _publish(self, server: SafetyServer, release: Release) -> None:
+    async def _publish(self, server: SafetyServer, releases: list[Release]) -> None:
         while True:
-            sent = server.publish(release)
+            sent = [server.publish(release) for release in releases].count(False) == 0
+            if sent:
+                for state in self._lanes.values():
+                    state.commands += state.via == "link"
             await trio.sleep(PUBLISH_S if sent else 0.01)
 
     def _on_request(self, request: SafetyRequest) -> SafetyState:
         state = self._lanes.get(request.device)
         if state is not None and request.incident == self._incident:
             if isinstance(request, ReleaseAck):
-                self._sensed(state, request.barrier, request.sensed_open)
+                self.sensed(state, request.barrier, request.sensed_open)
             elif not state.sensed_open:
                 state.barrier = request.barrier
-        return SafetyState(release=self._release)
-
-    # --- serial lanes ---------------------------------------------------------------------------------------------
-
-    async def _serial_lane(self, state: _State, board: Board) -> None:
-        path = str(self._data_dir / board.path)
-        while True:
-            try:
-                with open_unlocked(path, board.rate) as line:
-                    await self._hold_open(state, board, line)
-            except* (DeviceError, ValueError) as group:  # ValueError: a rate that no line has, an address of no board
-                self._trouble(state, "; ".join(str(each) for each in group.exceptions))
-            await trio.sleep(RETRY_S)
-
-    async def _hold_open(self, state: _State, board: Board, line: SerialLine) -> None:
-        """Write the hold command again and again, and read what the board senses when the server cannot tell us."""
-        frames = release_frames(board.address) + board4.query(board.address)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._read_board, state, board, line)
-            while True:
-                await line.send_all(frames, drain=True)
-                await trio.sleep(FRAME_S)
-
-    async def _read_board(self, state: _State, board: Board, line: SerialLine) -> None:
-        """Reading takes bytes away from a server that lives, so it is left alone for a while if it answers."""
-        await self._server_known.wait()
-        if self._server_answers:
-            await trio.sleep(SERVER_GRACE_S)
-            if state.sensed_open:
-                return
-        framer = board4.Board4Framer()
-        while True:
-            for frame in framer.feed(await line.receive_some()):
-                try:
-                    status = board4.decode_status(frame)
-                except BoardError:
-                    continue
-                if status.address == board.address and status.state not in board4.ALARM_STATES:
-                    barrier = _barrier(status.state)
-                    self._sensed(state, barrier.value, barrier is Barrier.RELEASED)
-
-    # --- boards of other languages, on shared lines and on the network ------------------------------------------------
-
-    async def _driven_lane(self, state: _State, board: Board) -> None:
-        """Release it with its own driver. On a line that a living server owns, only after that had its time."""
-        if board.path:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write_blindly, state, board)
-                await self._server_known.wait()
-                if self._server_answers:
-                    await trio.sleep(SERVER_GRACE_S)
-                nursery.cancel_scope.cancel()
-        controllers = {controller.id: controller for controller in self._site.controllers}
-
-        def hear(event: DeviceEvent) -> None:
-            if isinstance(event, DeviceUp | BarrierChanged):
-                self._sensed(state, event.barrier.value, event.barrier is Barrier.RELEASED)
-            elif isinstance(event, DeviceDown):
-                self._trouble(state, event.reason)
-
-        while True:
-            try:
-                gate = self._wires.gate(board, controllers.get(board.controller or ""))
-                gate.release()
-                with beside_the_owner():
-                    await gate.run(hear)
-            except Exception as exc:  # whatever is wrong with one lane's driver, the others are released
-                self._trouble(state, repr(exc))
-            await trio.sleep(RETRY_S)
-
-    async def _write_blindly(self, state: _State, board: Board) -> None:
-        """The language's own release, again and again, before anybody listens to what the board says of it."""
-        if board.language not in LANGUAGES:
-            return
-        path = str(self._data_dir / board.path)
-        while True:
-            try:
-                frames = release_bytes(
-                    board.language, board.address, model=board.model, escape=ESCAPES[board.escape],
-                    entry_is=board.entry_is,
-                )  # fmt: skip
-                with open_unlocked(path, board.rate) as line:
-                    while True:
-                        await line.send_all(frames, drain=True)
-                        await trio.sleep(FRAME_S)
-            except (DeviceError, ValueError) as exc:
-                self._trouble(state, str(exc))
-            await trio.sleep(RETRY_S)
-
-    def _trouble(self, state: _State, words: str) -> None:
-        if words != state.detail:
-            self._say(f"{state.lane.id} {state.lane.name}: {words}")
-        state.detail = words
+        return SafetyState(release=self._releases.get(request.device, self._whole))
 
     # --- the server and the record ---------------------------------------------------------------------------------
 
@@ -388,10 +253,10 @@ class _Evacuation:
         while True:
             answer = await ask_safety(self._site.link.safety, poll, SERVER_DEADLINE_S)
             answers = answer is not None
-            if first or answers != self._server_answers:
+            if first or answers != self.server_answers:
                 self._say("服务器有应答 the server answers" if answers else "服务器无应答 the server does not answer")
-            first, self._server_answers = False, answers
-            self._server_known.set()
+            first, self.server_answers = False, answers
+            self.server_known.set()
             await trio.sleep(SERVER_POLL_S)
 
     @property
@@ -399,7 +264,14 @@ class _Evacuation:
         return self._data_dir / "evacuation.latch"
 
     async def _write_latch(self) -> None:
-        latch = Latch(state="released", incident=self._incident, drill=self._drill, by=_who(), at=time.time())
+        latch = Latch(
+            state="released",
+            incident=self._incident,
+            drill=self._drill,
+            by=_who(),
+            at=time.time(),
+            lanes=self._latch_lanes,
+        )
         try:
             with trio.fail_after(LATCH_S):
                 await trio.to_thread.run_sync(write_latch, self._latch_path, latch, abandon_on_cancel=True)
@@ -411,19 +283,38 @@ class _Evacuation:
 
     # --- what everybody uses ---------------------------------------------------------------------------------------
 
-    def _sensed(self, state: _State, barrier: str, is_open: bool) -> None:
+    def sensed(self, state: LaneState, barrier: str, is_open: bool) -> None:
+        """What a lane's own sensors say."""
         if is_open and not state.sensed_open:
             state.after_s = trio.current_time() - self._start
             words = f"{_ZH.get(Barrier(barrier), '')} {barrier}" if barrier in set(Barrier) else barrier
             self._say(f"{state.lane.id} {state.lane.name}: {words} ({state.after_s:.2f} s)")
         state.barrier, state.sensed_open = barrier, is_open
-        if all(each.sensed_open for each in self._lanes.values()):
+        self._look()
+
+    def commanded(self, state: LaneState) -> None:
+        """The release was written to a board's line, or a board answers that is told it."""
+        state.commands += 1
+        if state.blind:
+            self._look()
+
+    def trouble(self, state: LaneState, words: str) -> None:
+        """The last one on the way to a lane is part of the report."""
+        if words != state.detail:
+            self._say(f"{state.lane.id} {state.lane.name}: {words}")
+        state.detail = words
+
+    def _look(self) -> None:
+        """Nothing is waited for when all that can be known is known."""
+        if all(
+            each.sensed_open or (each.blind and each.commands >= BLIND_COMMANDS) for each in self._lanes.values()
+        ):
             self._all_open.set()
 
     async def _name_missing(self) -> None:
         while True:
             await trio.sleep(SAY_S)
-            missing = [state.lane.id for state in self._lanes.values() if not state.sensed_open]
+            missing = [state.lane.id for state in self._lanes.values() if state.state == NOT_OPEN]
             if missing:
                 self._say(f"未确认 not yet sensed open: {', '.join(missing)}")
 
@@ -431,20 +322,6 @@ class _Evacuation:
         if text not in self._problems:
             self._problems[text] = None
             self._say(text)
-
-
-def _barrier(state: board4.State) -> Barrier:
-    if state in HELD_STATES:
-        return Barrier.RELEASED
-    if state in board4.OPEN_STATES:
-        return Barrier.OPEN
-    if state in board4.OPENING_STATES:
-        return Barrier.OPENING
-    if state in board4.CLOSING_STATES:
-        return Barrier.CLOSING
-    if state in board4.CLOSED_STATES:
-        return Barrier.CLOSED
-    return Barrier.UNKNOWN
 
 
 def _who() -> str:

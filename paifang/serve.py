@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -21,6 +21,7 @@ import trio
 
 from actors.evacuation.latch import LatchError, prepare_latch
 from core import MailboxFull, Stop
+from paifang._wire_evacuation import trigger_on_signal
 from paifang.keys import KeyRing
 from paifang.lag import measure_lag
 from paifang.site import SiteFile
@@ -52,8 +53,15 @@ async def serve(
 ) -> None:
     """Run until SIGTERM or SIGINT. Raises BadUrl, KeysError or UsersError before anything runs.
 
-    `path` is the site file, to be read again at SIGHUP and when the console asks for it.
+    `path` is the site file, to be read again at SIGHUP and when the console asks for it.  SIGUSR2 evacuates.
     """
+    with trio.open_signal_receiver(signal.SIGUSR2) as alarm:  # first of all: unhandled, it would end the process
+        await _serve(site, data, path, demo_users, say, alarm)
+
+
+async def _serve(
+    site: SiteFile, data: Path, path: Path | None, demo_users: bool, say: Say, alarm: AsyncIterator[int]
+) -> None:
     started = trio.current_time()
     with contextlib.suppress(OSError):  # gates go before whatever else runs here; only root may say so
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
@@ -61,6 +69,7 @@ async def serve(
     database = _Database(site, data, say)
     built = build(site, data, database.dsn, keys, path)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(trigger_on_signal, alarm, built.evacuation)
         nursery.start_soon(_stop_on_signal, built, nursery.cancel_scope)
         nursery.start_soon(_reload_on_signal, built)
         nursery.start_soon(database.keep)

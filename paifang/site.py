@@ -11,26 +11,31 @@ from typing import Annotated, Literal
 import msgspec
 
 from paifang._site_devices import Board, Controller, CounterDevice, FeedbackPattern, Fire, Printer, Reader
+from paifang._site_outgoing import Alarms, EvacuationTable, Mail, Webhook
 from paifang._site_types import Count, Name, Part, Port, Positive
 from paifang._site_types import Table as _Table
 from protocols.rights import SlotTimes, ZoneRight
 
 __all__ = [
+    "Alarms",
     "Board",
     "Controller",
     "CounterDevice",
     "Database",
+    "EvacuationTable",
     "Face",
     "FeedbackPattern",
     "Fire",
     "Http",
     "Lane",
     "Link",
+    "Mail",
     "Printer",
     "Product",
     "Reader",
     "Site",
     "SiteFile",
+    "Webhook",
     "Zone",
 ]
 
@@ -61,10 +66,12 @@ class Http(_Table, frozen=True, kw_only=True):
 
 
 class Link(_Table, frozen=True, kw_only=True):
-    """NNG addresses of the device link. Only loopback until the link has mutual TLS.
+    """NNG addresses of the device link: `tcp://` on loopback alone, or `tls+tcp://` on any, all six alike.
 
     `work` is the rep socket, `wake` the pub; `release` and `safety` are the pub and rep of the safety link;
     `evacuate_release` and `evacuate_safety` are where `paifang evacuate` listens and which every lane also dials.
+    `enrol`, if any, is where new lane controllers get their certificates.  A device's clock that is further off than
+    `clock_tolerance_s` is told to people.
     """
 
     work: str = "tcp://127.0.0.1:8461"
@@ -73,6 +80,8 @@ class Link(_Table, frozen=True, kw_only=True):
     safety: str = "tcp://127.0.0.1:8464"
     evacuate_release: str = "tcp://127.0.0.1:8465"
     evacuate_safety: str = "tcp://127.0.0.1:8466"
+    enrol: str = ""
+    clock_tolerance_s: Positive = 30.0
 
 
 class Zone(_Table, frozen=True, kw_only=True):
@@ -179,6 +188,8 @@ class SiteFile(_Table, frozen=True, kw_only=True):
     http: Http = Http()
     link: Link = Link()
     face: Face = Face()
+    evacuation: EvacuationTable = EvacuationTable()
+    alarms: Alarms = Alarms()
     zones: list[Zone]
     lanes: list[Lane]
     controllers: list[Controller] = []

@@ -31,8 +31,11 @@ from core import Address, Child, DeadLetters, Inspection, Notice, Supervisor, in
 from drivers.base import DriverStatistics
 from drivers.nng import SafetyServer, WorkServer
 from paifang._wire_devices import Devices
-from paifang._wire_phones import phones
+from paifang._wire_evacuation import places, unsensing
 from paifang._wire_methods import routes
+from paifang._wire_phones import phones
+from paifang._wire_reports import reports
+from paifang.announce import Announcer
 from paifang.faces import matcher
 from paifang.keys import KeyRing
 from paifang.reload import Reloader
@@ -77,8 +80,10 @@ class BuiltSite:
         lanes: Mapping[str, Address],
         web: Address,
         reloader: Address | None,
+        evacuation: Address,
     ) -> None:
         self.root = root
+        self.evacuation = evacuation
         self.reloader = reloader
         self.console = console
         self.lanes = lanes
@@ -127,10 +132,12 @@ class _Builder:
         self.zones = self.address("zones", 32)
         self.phones = self.address("phones", 128)
         self.explainer = self.address("explainer", 32)
+        self.reports = self.address("reports", 32)
         self.reloader = self.address("reload", 8)
         self.health = self.address("health", 64)
         self.evacuation = self.address("evacuation", 1024)
         self.link = self.address("link", 512)
+        self.announcer = self.address("announcer", 16)
         self.web = self.address("web", 16)
         self.watch = self.address("watch", 16)
         self.statistics: dict[str, Callable[[], DriverStatistics]] = {}
@@ -157,12 +164,12 @@ class _Builder:
         tree = SiteTree(
             evacuation=Child(self.evacuation, self._evacuation().run),
             link=self._link(),
-            devices=self._device_children(),
+            devices=[*self._device_children(), self._announcer()],
             business=[*self._business(console), Child(self.watch, self._watch(console).run)],
         )
         self.root = supervise(tree, dead_letters=self.dead_letters, hook=_log_notice)
         reloader = None if self.path is None else self.reloader
-        return BuiltSite(self.root, console, self.lanes, self.web, reloader)
+        return BuiltSite(self.root, console, self.lanes, self.web, reloader, self.evacuation)
 
     # --- safety -----------------------------------------------------------------------------------------------
 
@@ -170,12 +177,12 @@ class _Builder:
         key_id, key = self.keys.release_signer
         site_id = self.site.site.id
 
-        def sign_incident(incident: int, drill: bool) -> Release:
-            return sign_release(key, key_id, site=site_id, incident=incident, drill=drill)
+        def sign_incident(incident: int, drill: bool, scope: str = "site") -> Release:
+            return sign_release(key, key_id, site=site_id, incident=incident, scope=scope, drill=drill)
 
         def is_genuine(release: Release) -> bool:
             verifier = self.keys.release_verifiers.get(release.key)
-            if verifier is None or (release.site, release.scope) != (site_id, "site"):
+            if verifier is None or release.site != site_id:
                 return False
             try:
                 verify_release(release, verifier)
@@ -192,7 +199,14 @@ class _Builder:
             sign=sign_incident,
             verify=is_genuine,
             latch=self.data / "evacuation.latch",
+            places=places(self.site),
+            unsensing=unsensing(self.site),
+            announcer=self.announcer,
         )
+
+    def _announcer(self) -> Child:
+        table = self.site.evacuation
+        return Child(self.announcer, Announcer(table.announce, table.announce_timeout_s, self.hub).run)
 
     def _link(self) -> Child:
         addresses = self.site.link
@@ -270,7 +284,10 @@ class _Builder:
             ledger=self.ledger,
         )
         occupancy = Occupancy(
-            names={zone.id: zone.name for zone in site.zones}, hub=self.hub, marks=zone_marks(site)
+            names={zone.id: zone.name for zone in site.zones},
+            hub=self.hub,
+            marks=zone_marks(site),
+            evacuation=self.evacuation,
         )
         zones = Zones(zones=[zone.id for zone in site.zones], ledger=self.ledger, hub=self.hub)
         accounts = Accounts(load_users=lambda: load_users(self.data), hub=self.hub, ledger=self.ledger)
@@ -290,6 +307,7 @@ class _Builder:
             Child(self.zones, zones.run),
             Child(self.phones, phones(site, self.keys, self.lanes, self.ledger, self.zones).run),
             Child(self.explainer, explainer.run),
+            Child(self.reports, reports(site, self.dsn).run),
             *([] if self.path is None else [Child(self.reloader, self._reload(self.path).run)]),
         ]
 
@@ -359,6 +377,7 @@ class _Builder:
             "zones": self.zones,
             "phones": self.phones,
             "explainer": self.explainer,
+            "reports": self.reports,
             "sales": self.sales,
             "office": self.office,
         }

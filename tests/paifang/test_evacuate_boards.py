@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import trio
 
+from actors.evacuation import read_latch
 from drivers.base import Barrier
 from drivers.nng.testing import free_addresses
 from drivers.serial import LineBusy, open_line
@@ -126,4 +127,65 @@ async def test_a_lane_whose_driver_fails_keeps_nobody_else_in(
     report = await carried_out(tmp_path, site(*lanes), 3.0)
     assert {each.lane: each.sensed_open for each in report.lanes} == {"n1": True, "x": False}
     assert "no such library" in next(each.detail for each in report.lanes if each.lane == "x")
+    nursery.cancel_scope.cancel()
+
+
+# --- boards that cannot say, and a part of the site ---------------------------------------------------------------
+
+
+async def test_a_board_that_cannot_say_where_it_stands_is_commanded_and_not_called_unknown(
+    tmp_path: Path, nursery: Any
+) -> None:
+    """And nobody waits for its answer until the time is up."""
+    (tmp_path / "dev").mkdir()
+    board = SimMachPower("n1", truth(tmp_path), path=tmp_path / "dev" / "b")
+    nursery.start_soon(board.run)
+    await until(lambda: (tmp_path / "dev" / "b").exists())
+    said: list[str] = []
+    KeyRing.init(tmp_path / "keys")
+    sitefile = site(lane("n1", path="dev/b", language="machpower"))
+    with trio.fail_after(WITHIN_S):
+        report = await evacuate(sitefile, tmp_path / "keys", tmp_path, timeout_s=600.0, say=said.append)
+    [only] = report.lanes
+    assert (only.commanded, only.state, only.sensed_open) == (True, "commanded, cannot sense", False)
+    assert report.exit_code == 1
+    assert any("cannot sense" in line and "n1" in line for line in said)
+    assert not any("not yet sensed" in line for line in said)
+    await until(lambda: board.barrier.passable(Direction.EXIT))
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_board_that_was_never_reached_is_not_called_commanded(tmp_path: Path, nursery: Any) -> None:
+    report = await carried_out(tmp_path, site(lane("n1", path="dev/nothing", language="machpower")), 1.0)
+    [only] = report.lanes
+    assert (only.commanded, only.state) == (False, "not open")
+    nursery.cancel_scope.cancel()
+
+
+async def test_only_the_lanes_of_the_scope_are_released_and_the_latch_names_them(tmp_path: Path, nursery: Any) -> None:
+    (tmp_path / "dev").mkdir()
+    boards = [SimBoard(name, tmp_path / "dev" / name, truth(tmp_path)) for name in ("n1", "n2")]
+    for board in boards:
+        nursery.start_soon(board.run)
+    KeyRing.init(tmp_path / "keys")
+    lanes = [msgspec.structs.replace(lane(name, path=f"dev/{name}"), entrance=name) for name in ("n1", "n2")]
+    report = await evacuate(site(*lanes), tmp_path / "keys", tmp_path, timeout_s=WITHIN_S, scope="entrance:n2")
+    assert [each.lane for each in report.lanes] == ["n2"]
+    assert report.complete
+    assert boards[1].barrier.sensed is Barrier.RELEASED
+    assert boards[0].barrier.sensed is Barrier.CLOSED
+    assert read_latch(tmp_path / "evacuation.latch").lanes == ["n2"]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_mistyped_scope_opens_everything(tmp_path: Path, nursery: Any) -> None:
+    (tmp_path / "dev").mkdir()
+    board = SimBoard("n1", tmp_path / "dev" / "n1", truth(tmp_path))
+    nursery.start_soon(board.run)
+    KeyRing.init(tmp_path / "keys")
+    sitefile = site(lane("n1", path="dev/n1"))
+    report = await evacuate(sitefile, tmp_path / "keys", tmp_path, timeout_s=WITHIN_S, scope="entrance:nroth")
+    assert report.complete
+    assert report.scope == "site"
+    assert read_latch(tmp_path / "evacuation.latch").lanes == []
     nursery.cancel_scope.cancel()
