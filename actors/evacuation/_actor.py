@@ -83,6 +83,9 @@ class Evacuation(Releasing):
                 self._on_passed(passed)
             case ZonesNow(zones=zones):
                 self._zones = zones
+                if self._latch.state == "released" and self._counting.late(zones):  # nobody had said it before
+                    self._tallies.mark(self._counting.tally)
+                    self._show()
             case HoldRestore(source=source, contacts=contacts):
                 self._holding[source] = contacts
             case RestoreRequest() as request:

@@ -45,8 +45,15 @@ class Counting:
         """More zones are left from now on."""
         tally = self.tally
         for zone in set(zones) - set(tally.zones):
-            tally.inside.setdefault(zone, inside.get(zone, 0))
+            if zone in inside:
+                tally.inside.setdefault(zone, inside[zone])
         tally.zones = sorted({*tally.zones, *zones})
+
+    def late(self, zones: Mapping[str, int]) -> bool:
+        """How many are where, told after the trigger: taken for zones of which nothing was known. True when it was."""
+        missing = [zone for zone in self.tally.zones if zone in zones and zone not in self.tally.inside]
+        self.tally.inside |= {zone: zones[zone] for zone in missing}
+        return bool(missing)
 
     def resume(self, tally: Tally) -> None:
         """After a restart."""
