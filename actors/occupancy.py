@@ -10,10 +10,12 @@ import time
 from collections.abc import Mapping
 
 import msgspec
+import trio
 
 from actors._common import offer
 from actors.evacuation import ZonesNow
 from actors.lane._shared import Flow
+from actors.pace import Pace
 from core import Address, Stop
 from protocols.console import FeedEvent, FlowPoint, ZoneView
 from protocols.messages import Telemetry
@@ -68,6 +70,7 @@ class Occupancy:
         self._states: dict[str, str] = {}
         self._zones: dict[str, ZoneCount] = {}
         self._views: dict[str, ZoneView] = {}
+        self._paces: dict[str, Pace] = {}
         self._minute = 0.0
         self._flow = [0, 0, 0]
         self._changed = False
@@ -108,6 +111,8 @@ class Occupancy:
             self._tell(severity, code, zh.format(**words), en.format(**words))
         elif before in ("full", "stopped") and RANK[state] < RANK["full"]:
             self._tell("notice", "entry_resumed", f"{name} 恢复入园", f"Entry to {name} goes on")
+        pace = self._paces.setdefault(zone.zone, Pace())
+        pace.add(trio.current_time(), inside)
         view = ZoneView(
             zone=zone.zone,
             name=name,
@@ -120,6 +125,8 @@ class Occupancy:
             sale_stopped=zone.sale_full or runs(zone.sale_stopped_until, now),
             one_for_one=runs(zone.one_for_one_until, now),
             stopped_until=zone.entry_stopped_until if runs(zone.entry_stopped_until, now) else None,
+            trend_per_min=pace.per_min,
+            full_in_s=pace.full_in_s(people_of(zone), zone.limit),
         )
         if view != self._views.get(zone.zone):
             self._views[zone.zone] = view

@@ -11,6 +11,7 @@ Imports the standard library, trio and msgspec; nothing of ours. Public is what 
     _machine        state machines
     _supervisor     start, restart, stop
     _inspect        a picture of the tree
+    _trail          the way of a message through the actors, by its trace
     testing         probes and friends
 """
 
@@ -20,6 +21,7 @@ from ._inspect import Inspection, inspect_tree
 from ._machine import Machine, State
 from ._messages import Down, Envelope, Failed, Inspect, Overflow, Stop, current_trace, new_trace
 from ._supervisor import Child, Notice, NoticeKind, Restart, Strategy, Supervisor
+from ._trail import Trail, TrailStep, keep_trail
 from .errors import ActorDown, ActorError, AskTimeout, Expired, MailboxFull, TooManyRestarts
 
 __all__ = [
@@ -50,7 +52,10 @@ __all__ = [
     "Strategy",
     "Supervisor",
     "TooManyRestarts",
+    "Trail",
+    "TrailStep",
     "current_trace",
     "inspect_tree",
+    "keep_trail",
     "new_trace",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import trio
 
+from . import _trail
 from ._dead_letters import DeadLetters
 from ._mailbox import MAILBOX_CAPACITY, Mailbox
 from ._messages import _TRACE, Down, Envelope, Failed, Inspect, Stop
@@ -290,6 +291,8 @@ class Address(Mailbox):
             if env.trace != self.trace:
                 self._follow(env.trace)
             if env.deadline == NEVER or env.deadline > trio.current_time():
+                if _trail.current is not None and env.trace:
+                    _trail.current.note(self.name, env)
                 return env
             self._held = None
             self._bury_late(env)
@@ -342,6 +345,8 @@ class Address(Mailbox):
             else:
                 if env.trace != self.trace:
                     self._follow(env.trace)
+                if _trail.current is not None and env.trace:
+                    _trail.current.note(self.name, env)
                 self._patience -= 1
                 if not (self._system or self._stop or self._timers or self._replayed or self._room):
                     self._credit, self._patience = self._patience, 0

@@ -50,6 +50,8 @@ _TABLE: dict[str, tuple[str, float]] = {
     "phone.list": ("phones", LEDGER_S),
     "site.figures": ("phones", LEDGER_S),
     "site.reload": ("reloader", 30.0),
+    "trace.path": ("reports", LOOK_S),
+    "flow.report": ("reports", 12.0),
     "sales.products": ("sales", LOOK_S),
     "sales.sell": ("sales", LONG_S),
     "sales.print_jobs": ("sales", LEDGER_S),

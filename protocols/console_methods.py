@@ -18,6 +18,7 @@ from protocols.console_rights import (
     CODES_EXPORT,
     CONFIGURE,
     EVACUATE,
+    FIND,
     GROUPS,
     HOLD,
     INSPECT,
@@ -85,6 +86,8 @@ _TABLE: tuple[Method, ...] = (
     _read("site.subscribe", c.Subscription, c.Snapshot, VIEW),
     _read("site.inspect", c.GetTree, None, INSPECT),
     _read("site.explain", c.ExplainScan, c.Explanation, INSPECT),
+    _read("trace.path", c.GetTrace, c.TracePath, FIND),
+    _read("flow.report", c.GetFlowReport, c.FlowReport, VIEW),
     _change("site.reload", c.ReloadSite, c.Reloaded, CONFIGURE, audit="actor"),
     # emergency
     _change("evacuation.trigger", c.Trigger, c.Done, EVACUATE, system=True),

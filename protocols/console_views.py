@@ -50,6 +50,8 @@ class ZoneView(Telemetry, frozen=True, kw_only=True):
     sale_stopped: bool = False
     one_for_one: bool = False
     stopped_until: float | None = None  # entry was stopped by people, until then at the latest
+    trend_per_min: float | None = None  # people more or fewer a minute, over the last ten
+    full_in_s: float | None = None  # until the limit, if it goes on like this
 
 
 class DeviceView(Telemetry, frozen=True, kw_only=True):

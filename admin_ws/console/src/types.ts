@@ -816,6 +816,86 @@ export interface ShiftCodes {
 }
 export type ShiftCodesParams = Params<ShiftCodes, "batch" | "first" | "last" | "state" | "reason" | "key">;
 
+/** trace.path: the way of one scan. `trace` is that of a line of the feed. */
+export interface GetTrace {
+  type: "GetTrace";
+  trace: string;
+}
+export type GetTraceParams = Params<GetTrace, "trace">;
+
+/** One message handed to one actor, never with its content; `code` and the sentence when it answered something. */
+export interface TraceStep {
+  type: "TraceStep";
+  at: number;
+  actor: string;
+  message: string;
+  waited_ms: number;
+  code: string;
+  text_zh: string;
+  text_en: string;
+}
+export type TraceStepParams = Params<TraceStep, "at" | "actor" | "message" | "waited_ms">;
+
+/** In the order in which it happened; empty when the server keeps it no longer (memory only, the latest ones). */
+export interface TracePath {
+  type: "TracePath";
+  trace: string;
+  steps: TraceStep[];
+}
+export type TracePathParams = Params<TracePath, "trace" | "steps">;
+
+/** flow.report: `span` is `minute` (of the last hour), `hour` (of 24) or `day` (of 14, on the site's clock). */
+export interface GetFlowReport {
+  type: "GetFlowReport";
+  span: string;
+}
+export type GetFlowReportParams = Params<GetFlowReport, never>;
+
+/** People in one step; `at` is its start. */
+export interface FlowSum {
+  type: "FlowSum";
+  at: number;
+  entries: number;
+  exits: number;
+  refused: number;
+}
+export type FlowSumParams = Params<FlowSum, "at" | "entries" | "exits" | "refused">;
+
+export interface RefusalCount {
+  type: "RefusalCount";
+  code: string;
+  count: number;
+  text_zh: string;
+  text_en: string;
+}
+export type RefusalCountParams = Params<RefusalCount, "code" | "count">;
+
+/** A lane in the time of the report. `median_s` is from the grant to its first passage; None without any. */
+export interface LaneThroughput {
+  type: "LaneThroughput";
+  lane: string;
+  entries: number;
+  exits: number;
+  refused: number;
+  busiest_minute: number;
+  median_s: number | null;
+}
+export type LaneThroughputParams = Params<LaneThroughput, "lane" | "entries" | "exits" | "refused" | "busiest_minute" | "median_s">;
+
+/** Counted from what was booked, not from what was shown. */
+export interface FlowReport {
+  type: "FlowReport";
+  span: string;
+  step_s: number;
+  first: number;
+  last: number;
+  points: FlowSum[];
+  refusals: RefusalCount[];
+  lanes: LaneThroughput[];
+  complete: boolean;
+}
+export type FlowReportParams = Params<FlowReport, "span" | "step_s" | "first" | "last" | "points" | "refusals" | "lanes">;
+
 /** sales.products. */
 export interface ListProducts {
   type: "ListProducts";
@@ -959,6 +1039,8 @@ export interface ZoneView {
   sale_stopped: boolean;
   one_for_one: boolean;
   stopped_until: number | null;
+  trend_per_min: number | null;
+  full_in_s: number | null;
 }
 export type ZoneViewParams = Params<ZoneView, "zone" | "name" | "inside" | "held" | "limit" | "state">;
 
