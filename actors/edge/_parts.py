@@ -155,6 +155,10 @@ class Written(Telemetry, frozen=True, kw_only=True):
     """somebody -> upload: there are new records."""
 
 
+class Uploaded(Telemetry, frozen=True, kw_only=True):
+    """upload -> decider: the server has everything on disk."""
+
+
 class Tell(Base, frozen=True, kw_only=True):
     """somebody -> neighbours: what this lane let in, or took back."""
 

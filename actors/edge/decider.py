@@ -6,6 +6,7 @@ of it, so that the barrier never moves for something that a power cut could forg
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import trio
 
 from actors._common import offer
 from actors.admission._identity import HashId, Identity, Verify
-from actors.edge._parts import Ask, Book, Disk, EdgePolicy, LinkUp, Lists, ModeChanged, Tell, Written
+from actors.edge._parts import Ask, Book, Disk, EdgePolicy, LinkUp, Lists, ModeChanged, Tell, Uploaded, Written
 from actors.edge.alone import Alone, decide_alone
 from core import Address, Envelope, Stop
 from drivers.errors import DeviceError
@@ -45,6 +46,8 @@ from storage.interfaces import LedgerUnavailable, Permit, Refusal
 ONLINE, EDGE = "online", "offline_edge"
 QUESTIONS_MAX = 16  # of one lane under way; more are answered `unavailable`
 CARD_CHARACTERS_MAX = 64
+HOLD_MIN_S = 2.0  # a server that was too slow is not asked again before
+HOLD_MAX_S = 60.0  # nor, when that happens again and again, before this
 NO_ANSWER = frozenset({"unavailable", "too_many"})  # the server is there and cannot decide: the lane does
 
 log = structlog.get_logger(__name__)
@@ -104,6 +107,11 @@ class Decider:
         self._under_way = 0
         self.mode = EDGE  # until the server has answered once
         self._why = "no_link"  # of the upload's words
+        self._up = False
+        self._unproven = False  # it was too slow, and has taken no record since
+        self._back_at = -math.inf  # Trio's clock: when we went back to it
+        self._slow_at = -math.inf
+        self._hold_s = HOLD_MIN_S
         self.decided_alone = self.decided_online = self.switched = 0
 
     async def run(self, me: Address) -> None:
@@ -118,7 +126,13 @@ class Decider:
                         self._under_way += 1
                         nursery.start_soon(self._answer, envelope)
                     case LinkUp(up=up):
-                        self._switch(ONLINE if up else EDGE, "" if up else "no_link")
+                        self._up = up
+                        if not up:
+                            self._switch(EDGE, "no_link")
+                        self._come_back()
+                    case Uploaded():
+                        self._unproven = False
+                        self._come_back()
                     case Stop():
                         nursery.cancel_scope.cancel()
                         return
@@ -165,7 +179,7 @@ class Decider:
         try:
             reply = await self._ask(request, self._policy.answer_limit_s)
         except DeviceError:
-            self._switch(EDGE, "slow")
+            self._too_slow("slow")
             return None
         if isinstance(reply, link.Grant):
             return await self._granted(question, reply)
@@ -173,7 +187,7 @@ class Decider:
             return Denied(nonce=scan.nonce, code=reply.code)
         if isinstance(reply, link.Refused) and reply.code not in NO_ANSWER:
             return Denied(nonce=scan.nonce, code="device_not_authorised")
-        self._switch(EDGE, "unavailable")
+        self._too_slow("unavailable")
         return None
 
     async def _granted(self, question: Decide, grant: link.Grant) -> Granted | Denied:
@@ -411,6 +425,21 @@ class Decider:
         if shown is None or hash_id is None:
             return None
         return hash_id(CredentialKind.ID_NUMBER, shown.value.strip().upper())
+
+    def _come_back(self) -> None:
+        """Ask the server again: it answers, and if it was too slow, it has written something down since."""
+        now = trio.current_time()
+        if self._up and not self._unproven and self.mode == EDGE and now - self._slow_at >= self._hold_s:
+            self._back_at = now
+            self._switch(ONLINE, "")
+
+    def _too_slow(self, why: str) -> None:
+        """A visitor waited in vain: the next one does not. Again soon after the last time: it is held off longer."""
+        now = trio.current_time()
+        often = now - self._back_at < HOLD_MAX_S
+        self._hold_s = min(2 * self._hold_s, HOLD_MAX_S) if often and self._slow_at > -math.inf else HOLD_MIN_S
+        self._slow_at, self._unproven = now, True
+        self._switch(EDGE, why)
 
     def _switch(self, mode: str, why: str) -> None:
         if why:

@@ -16,6 +16,7 @@ manual of the wire.
 from drivers.nng._address import check_address, check_loopback
 from drivers.nng._client import ClientStatistics, LinkAddresses, LinkClient, Sensed
 from drivers.nng._errors import LinkAddressError, LinkTimeout, LinkTlsError
+from drivers.nng._neighbours import NeighbourLink
 from drivers.nng._safety import SafetyServer, SafetyStatistics, ask_safety
 from drivers.nng._sp import Peer
 from drivers.nng._tls import SERVER_NAME, LinkTls, client_config, server_context
@@ -30,6 +31,7 @@ __all__ = [
     "LinkTimeout",
     "LinkTls",
     "LinkTlsError",
+    "NeighbourLink",
     "Peer",
     "SafetyServer",
     "SafetyStatistics",

@@ -34,10 +34,25 @@ def day_of(at: float) -> date:
 
 def right(entitlement: int = 1, **changes: object) -> ListRight:
     values: dict[str, object] = {
-        "entitlement": entitlement, "rule": 0, "zone": "park", "sold": 1, "redeemed": 0, "held": 0, "refunded": 0, "reserved_refund": 0,
-        "promised": 0, "day": None, "used_day": 0, "reentries_day": 0, "reentries_held": 0, "out_day": 0, "first_used_at": None,
-        "last_used_at": None, "last_used_lane": "", "last_exit_at": None,
-    }  # fmt: skip
+        "entitlement": entitlement,
+        "rule": 0,
+        "zone": "park",
+        "sold": 1,
+        "redeemed": 0,
+        "held": 0,
+        "refunded": 0,
+        "reserved_refund": 0,
+        "promised": 0,
+        "day": None,
+        "used_day": 0,
+        "reentries_day": 0,
+        "reentries_held": 0,
+        "out_day": 0,
+        "first_used_at": None,
+        "last_used_at": None,
+        "last_used_lane": "",
+        "last_exit_at": None,
+    }
     return ListRight(**(values | changes))  # type: ignore[arg-type]
 
 
