@@ -10,6 +10,7 @@ wait call it from a thread, one at a time.
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 import sqlite3
 import time
@@ -21,6 +22,7 @@ import msgspec
 
 RECORDS_MAX = 200_000  # not uploaded yet: weeks of a busy lane; beyond that the journal counts as full
 WAL_PAGES_MAX = 1000  # of 4 kB, before SQLite writes them into the file
+OPEN_RETRY_S = 1.0  # between two tries to open a journal that could not be opened
 BUSY_MS = 2000  # `paifang lane status` may be reading
 DAMAGED_KEPT_MAX = 5  # damaged files that are set aside for somebody to look at
 SCHEMA_VERSION = 1
@@ -100,15 +102,57 @@ _SYNCHRONOUS = {0: "off", 1: "normal", 2: "full", 3: "extra"}
 
 
 class Journal:
-    """One lane's journal. Made by `open_journal`; used by one thread at a time."""
+    """One lane's journal, used by one thread at a time."""
 
-    def __init__(self, path: Path, db: sqlite3.Connection, boot: str, *, records_max: int, set_aside: str) -> None:
+    def __init__(self, path: Path, *, records_max: int = RECORDS_MAX) -> None:
+        """Not open yet: `open_journal` opens it at once, `late_journal` when the disk lets it."""
         self.path = path
-        self.boot = boot
-        self.set_aside = set_aside  # a damaged journal was found and put here; empty: none was
-        self._db = db
+        self.boot = ""  # empty until it is open
+        self.set_aside = ""  # a damaged journal was found and put here; empty: none was
+        self._opened: sqlite3.Connection | None = None
         self._records_max = records_max
-        self._count = int(db.execute("select count(*) from records").fetchone()[0])
+        self._count = 0
+        self._tried_at = -math.inf
+
+    def open(self) -> None:
+        """Open or make the file; one that is damaged is set aside. Raises JournalError."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise JournalError(f"{self.path}: {exc.strerror}; give the lane's account the folder") from exc
+        try:
+            self._open()
+            return
+        except sqlite3.DatabaseError as exc:
+            if not _is_damage(exc):
+                raise JournalError(f"{self.path}: {exc}; free space, or fix its permissions") from exc
+            self.set_aside = _put_aside(self.path)
+        try:
+            self._open()
+        except sqlite3.Error as exc:
+            raise JournalError(f"{self.path}: {exc}; free space, or fix its permissions") from exc
+
+    def _open(self) -> None:
+        db = _connect(self.path)
+        try:
+            self.boot = str(db.execute("select value from meta where name = 'boot'").fetchone()[0])
+            self._count = int(db.execute("select count(*) from records").fetchone()[0])
+        except BaseException:
+            db.close()
+            raise
+        self._opened = db
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        """The open file; one that could not be opened at the start is tried again. Raises JournalError."""
+        if self._opened is None:
+            now = time.monotonic()
+            if now - self._tried_at < OPEN_RETRY_S:
+                raise JournalError(f"{self.path}: is not open")
+            self._tried_at = now
+            self.open()
+        assert self._opened is not None
+        return self._opened
 
     @property
     def count(self) -> int:
@@ -121,18 +165,19 @@ class Journal:
 
         Raises JournalFull, or JournalError with the disk's own words.
         """
+        db = self._db
         if self._count + records > self._records_max:
             raise JournalFull(f"{self.path}: {self._count} records wait for the server, at most {self._records_max}")
         before = self._count
         try:
-            self._db.execute("begin immediate")
+            db.execute("begin immediate")
             try:
-                yield self._db
-                self._db.execute("commit")
+                yield db
+                db.execute("commit")
             except BaseException:
                 self._count = before
                 with contextlib.suppress(sqlite3.Error):
-                    self._db.execute("rollback")
+                    db.execute("rollback")
                 raise
         except sqlite3.Error as exc:
             raise JournalError(f"{self.path}: {exc}") from exc
@@ -195,8 +240,9 @@ class Journal:
 
     def close(self) -> None:
         """Write the WAL into the file and let go of it. Never raises: closing is for going."""
-        with contextlib.suppress(sqlite3.Error):
-            self._db.close()
+        if self._opened is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._opened.close()
 
 
 def open_journal(path: Path, *, records_max: int = RECORDS_MAX) -> Journal:
@@ -204,38 +250,39 @@ def open_journal(path: Path, *, records_max: int = RECORDS_MAX) -> Journal:
 
     Raises JournalError when the folder cannot be written.
     """
+    journal = Journal(path, records_max=records_max)
+    journal.open()
+    return journal
+
+
+def late_journal(path: Path) -> tuple[Journal, str]:
+    """The same for a lane that must start whatever its disk says: what is wrong, empty if nothing is.
+
+    A journal that is not open raises JournalError from each use, and opens by itself when it can.
+    """
+    journal = Journal(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise JournalError(f"{path}: {exc.strerror}; give the lane's account the folder") from exc
-    aside = ""
-    try:
-        return _open(path, records_max, aside)
-    except sqlite3.DatabaseError as exc:
-        if not _is_damage(exc):
-            raise JournalError(f"{path}: {exc}; free space, or fix its permissions") from exc
-        aside = _put_aside(path)
-    try:
-        return _open(path, records_max, aside)
-    except sqlite3.Error as exc:
-        raise JournalError(f"{path}: {exc}; free space, or fix its permissions") from exc
+        journal.open()
+    except JournalError as exc:
+        return journal, str(exc)
+    return journal, ""
 
 
 def read_state(path: Path) -> JournalState:
     """The state of a journal that a lane may be using. Raises JournalError when there is none, or it is damaged."""
     if not path.exists():
         raise JournalError(f"{path}: there is no journal yet; start the lane once")
+    journal = Journal(path)
     try:
-        journal = _open(path, RECORDS_MAX, "")
+        journal._open()
+        return journal.state()
     except sqlite3.Error as exc:
         raise JournalError(f"{path}: {exc}") from exc
-    try:
-        return journal.state()
     finally:
         journal.close()
 
 
-def _open(path: Path, records_max: int, aside: str) -> Journal:
+def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000)
     try:
         db.execute("pragma journal_mode=wal")
@@ -249,10 +296,9 @@ def _open(path: Path, records_max: int, aside: str) -> Journal:
             _make(db)
         elif version != SCHEMA_VERSION:
             raise sqlite3.OperationalError(f"written by another version ({version}; this one knows {SCHEMA_VERSION})")
-        row = db.execute("select value from meta where name = 'boot'").fetchone()
-        if row is None:
+        if db.execute("select value from meta where name = 'boot'").fetchone() is None:
             raise sqlite3.DatabaseError("database disk image is malformed")
-        return Journal(path, db, str(row[0]), records_max=records_max, set_aside=aside)
+        return db
     except BaseException:
         db.close()
         raise

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.journal import Journal, JournalError, JournalFull, open_journal, read_state
+from storage.journal import Journal, JournalError, JournalFull, late_journal, open_journal, read_state
 
 WRITER = """
 import sys
@@ -219,3 +219,23 @@ def test_a_journal_of_a_newer_version_is_not_touched(path: Path) -> None:
 def test_there_is_no_state_of_a_journal_that_is_not_there(path: Path) -> None:
     with pytest.raises(JournalError, match="no journal"):
         read_state(path)
+
+
+def test_a_lane_starts_without_a_disk_and_writes_as_soon_as_it_can(tmp_path: Path) -> None:
+    blocked = tmp_path / "folder"
+    blocked.write_text("in the way")
+    journal, trouble = late_journal(blocked / "journal.sqlite")
+    assert "folder" in trouble
+    with pytest.raises(JournalError):
+        journal.append("scan", b"", 0.0)
+    blocked.unlink()
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            assert journal.append("scan", b"", 0.0) == 1
+            break
+        except JournalError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert journal.boot
+    journal.close()
