@@ -412,6 +412,109 @@ export interface RevokeSessions {
 }
 export type RevokeSessionsParams = Params<RevokeSessions, never>;
 
+/** cases.list: `state` is `waiting` (neither resolved nor closed), `all`, or one state. The newest first. */
+export interface ListCases {
+  type: "ListCases";
+  state: string;
+  limit: number;
+}
+export type ListCasesParams = Params<ListCases, never>;
+
+/** What somebody wrote, or did, about a case. */
+export interface CaseNote {
+  type: "CaseNote";
+  at: number;
+  by: string;
+  text: string;
+}
+export type CaseNoteParams = Params<CaseNote, "at" | "by" | "text">;
+
+/** A case: open, acknowledged, assigned, resolved (by itself) or closed. */
+export interface CaseView {
+  type: "CaseView";
+  case: number;
+  kind: string;
+  lane: string;
+  severity: string;
+  detail: string;
+  state: string;
+  opened_at: number;
+  assigned_to: string;
+  notes: CaseNote[];
+}
+export type CaseViewParams = Params<CaseView, "case" | "kind" | "lane" | "severity" | "detail" | "state" | "opened_at">;
+
+export interface CaseList {
+  type: "CaseList";
+  cases: CaseView[];
+}
+export type CaseListParams = Params<CaseList, "cases">;
+
+/** cases.acknowledge: seen. */
+export interface AcknowledgeCase {
+  type: "AcknowledgeCase";
+  case: number;
+  by: string;
+}
+export type AcknowledgeCaseParams = Params<AcknowledgeCase, "case">;
+
+/** cases.assign: somebody's to work on; an empty name is nobody's. */
+export interface AssignCase {
+  type: "AssignCase";
+  case: number;
+  to: string;
+  by: string;
+}
+export type AssignCaseParams = Params<AssignCase, "case" | "to">;
+
+/** cases.note. */
+export interface NoteCase {
+  type: "NoteCase";
+  case: number;
+  text: string;
+  by: string;
+}
+export type NoteCaseParams = Params<NoteCase, "case" | "text">;
+
+/** cases.close. A reason is required. */
+export interface CloseCase {
+  type: "CloseCase";
+  case: number;
+  reason: string;
+  by: string;
+}
+export type CloseCaseParams = Params<CloseCase, "case" | "reason">;
+
+/** find.history: an order or ticket number, a card, a code as a reader reads it, an ID number. */
+export interface FindHistory {
+  type: "FindHistory";
+  text: string;
+  by: string;
+}
+export type FindHistoryParams = Params<FindHistory, "text">;
+
+/** One thing that happened: a scan, a passage, a sale, a refund, an office command. */
+export interface HistoryLine {
+  type: "HistoryLine";
+  at: number;
+  kind: string;
+  lane: string;
+  code: string;
+  text_zh: string;
+  text_en: string;
+  grant: number | null;
+  trace: string;
+}
+export type HistoryLineParams = Params<HistoryLine, "at" | "kind">;
+
+/** Orders that were found, and what happened to their tickets, the newest first. */
+export interface FindResult {
+  type: "FindResult";
+  orders: OrderView[];
+  events: HistoryLine[];
+}
+export type FindResultParams = Params<FindResult, "orders" | "events">;
+
 /** office.find: an order by its number, or by that of a ticket or paper of it. */
 export interface FindOrder {
   type: "FindOrder";
