@@ -81,6 +81,8 @@ def load_pages(folder: Path = STATIC_FOLDER) -> dict[str, Page]:
         pages[f"/{name}"] = page
         if name == "index.html":
             pages["/"] = page
+        if name == "phone.html":
+            pages["/phone"] = page
     return pages
 
 

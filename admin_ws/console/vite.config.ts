@@ -8,7 +8,9 @@ export default defineConfig({
     // The content security policy allows no inline script, and every browser in use preloads modules by itself.
     modulePreload: { polyfill: false },
     assetsInlineLimit: 0,
+    rollupOptions: { input: ["index.html", "phone.html"] },
   },
+  worker: { format: "es" },
   server: {
     // the server opens its channel to pages of its own origin only, so the proxy speaks in that origin's name
     proxy: {
