@@ -15,6 +15,8 @@ from protocols.jsonrpc import Frame, Wire
 
 OUTBOX_FRAMES = 64  # a page that is so far behind (3 s of deltas) is evicted
 OUTBOX_BYTES = 8 * 1024 * 1024  # two large snapshots
+STUCK_CLOSE_S = 0.5  # the same for a client that reads nothing: it would not hear it
+PONG_TICK_S, PONG_TICKS = 0.9, 3  # a ping that is unanswered for so many looks in a row ends the connection
 CLOSE_TIMEOUT_S = 2.0  # to finish the frame being sent, say why, and hear the client's own close
 REQUESTS_IN_FLIGHT = 8  # of one peer; more are answered `busy`
 REQUEST_RATE_PER_S = 20.0
@@ -32,6 +34,7 @@ class CloseCode(IntEnum):
     TOO_SLOW = 4002  # the outbox ran full, or a send took too long
     FLOOD = 4003  # too many messages, damaged messages or failed log-ins
     FULL = 4004  # as many consoles as the server allows
+    REVOKED = 4005  # the session was ended by somebody
 
 
 class Bucket:
@@ -79,6 +82,8 @@ class Peer:
         self.session_over = False  # its token is no longer good; an evacuation may still be triggered
         self.logging_in = False
         self.failed_logins = 0
+        self.logging_out = False
+        self.active_at = trio.current_time()  # when something was commanded last
         self.in_flight = 0
         self.requests = Bucket(REQUEST_RATE_PER_S, REQUEST_BURST)
         self.strikes = Bucket(1.0, STRIKES)
@@ -138,6 +143,31 @@ class Peer:
             self._wake = trio.Event()
             await self._wake.wait()
 
+    async def watch(self) -> None:
+        """Close a client that answers no ping: it reads nothing, and what is sent to it only fills buffers.
+
+        Looks are counted instead of seconds, so that a machine which stood still evicts nobody.
+        """
+        while True:
+            pong = trio.Event()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._ping, pong)
+                for _ in range(PONG_TICKS):
+                    await trio.sleep(PONG_TICK_S)
+                    if pong.is_set():
+                        break
+                else:
+                    self.close(CloseCode.TOO_SLOW)
+                    nursery.cancel_scope.cancel()
+                    return
+
+    async def _ping(self, pong: trio.Event) -> None:
+        try:
+            await self.socket.ping()
+        except ConnectionClosed:
+            return
+        pong.set()
+
     async def end(self) -> None:
         """Wait until somebody calls `close`, then say why, within `CLOSE_TIMEOUT_S`.
 
@@ -146,5 +176,5 @@ class Peer:
         """
         await self._closing.wait()
         code = self.closed_for or CloseCode.GOING_AWAY
-        with trio.move_on_after(CLOSE_TIMEOUT_S):
+        with trio.move_on_after(STUCK_CLOSE_S if code is CloseCode.TOO_SLOW else CLOSE_TIMEOUT_S):
             await self.socket.aclose(int(code), code.name.lower())

@@ -23,7 +23,8 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketRequest, wrap_server_stream
 
 from core import ActorError, Address, new_trace
-from protocols.console import Done, Login, Resume, Session
+from protocols.console import Done, Login, Resume, Session, Subscription
+from protocols.console_accounts import CheckSession
 from protocols.errors import RpcError
 from protocols.jsonrpc import (
     MAX_REQUEST_BYTES,
@@ -42,7 +43,7 @@ from ._peer import REQUESTS_IN_FLIGHT, CloseCode, Peer, PeerStatistics
 from .front import RECEIVE_BYTES, ReplayStream
 from .hub import Subscribe, Unsubscribe
 
-MAX_PEERS = 128
+MAX_PEERS = 256
 MAX_ANONYMOUS_PER_HOST = 16  # connections of one host that have not logged in
 HANDSHAKE_TIMEOUT_S = 5.0
 LOGIN_DEADLINE_S = 30.0  # from connection to the first successful log-in
@@ -53,6 +54,9 @@ REVALIDATE_S = 60.0  # how often a session is checked to be still good
 LINGER_S = 1.0  # to let a client read why, when unread bytes of its own would otherwise reset the connection
 
 LOGIN, RESUME, SUBSCRIBE = "session.login", "session.resume", "site.subscribe"
+LOGOUT = "session.logout"
+BY_ITSELF = (RESUME, SUBSCRIBE, "site.inspect", "cases.list", "flow.report", "mode.list", "site.figures", "phone.list")
+"""What pages ask without anybody touching them: it keeps no session alive."""
 SESSION_OVER = "session.over"
 DAMAGED = (1002, 1007)  # RFC 6455 section 7.4: not WebSocket frames, or not the text that they should be
 
@@ -77,6 +81,10 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     audit: bool = False
 
 
+Record = Callable[[str, str, str, Any, str], None]
+"""Notes a command for the audit log: user, role, method, params, and the code of a refusal or ""; never raises."""
+
+
 class ChannelStatistics(msgspec.Struct, frozen=True):
     """The channel so far. `counts` has one entry per kind of event: `connected`, `refused.<why>`, `closed.<why>`…"""
 
@@ -92,11 +100,19 @@ class Channel:
         accounts: answers `Login` and `Resume` with a `Session`, or fails them with a coded refusal.
         routes: all other methods.
         view_permission: needed for `site.subscribe`; "" means that being logged in is enough.
+        record: notes commands of routes with `audit`.
     """
 
     def __init__(
-        self, *, hub: Address, accounts: Address, routes: Iterable[Route], view_permission: str = ""
+        self,
+        *,
+        hub: Address,
+        accounts: Address,
+        routes: Iterable[Route],
+        view_permission: str = "",
+        record: Record | None = None,
     ) -> None:
+        self._record = record
         self._hub, self._accounts, self._view_permission = hub, accounts, view_permission
         self._routes: dict[str, Route] = {}
         for route in routes:
@@ -127,6 +143,14 @@ class Channel:
         """Begin to close every connection."""
         for peer in tuple(self._peers):
             peer.close(code)
+
+    def end_sessions(self, sessions: Iterable[str]) -> None:
+        """These sessions were revoked: close what uses them. An evacuation needs a new log-in then, too."""
+        over = set(sessions)
+        for peer in tuple(self._peers):
+            if peer.session is not None and peer.session.session in over and not peer.logging_out:
+                peer.session_over = True
+                peer.close(CloseCode.REVOKED)
 
     async def wait_empty(self) -> None:
         """Wait until the last connection has ended."""
@@ -179,6 +203,7 @@ class Channel:
         self.count("connected")
         try:
             nursery.start_soon(peer.write)
+            nursery.start_soon(peer.watch)
             nursery.start_soon(self._log_in_soon, peer)
             nursery.start_soon(self._revalidate, peer)
             nursery.start_soon(self._read, peer, nursery, _Known(known, stream))
@@ -207,7 +232,8 @@ class Channel:
             if session is None or peer.session_over:
                 continue
             try:
-                await self._accounts.ask(Resume(token=session.token), LOGIN_TIMEOUT_S)
+                check = CheckSession(token=session.token, idle_s=trio.current_time() - peer.active_at)
+                await self._accounts.ask(check, LOGIN_TIMEOUT_S)
             except Exception as error:
                 if refused_by_actor(error) and peer.session is session:
                     peer.session_over = True
@@ -281,6 +307,8 @@ class Channel:
             self._refuse(peer, request_id, failure_of(error, trace), "trigger_failed")
             return
         self.count("told")
+        peer.active_at = trio.current_time()
+        self._note(peer, route, params)
         if not request.is_notification:
             done = Done(detail="told" if route.address.alive else "queued")
             peer.offer(encode_result(peer.wire, request_id, done))
@@ -322,13 +350,17 @@ class Channel:
             if why in ("not_logged_in", "unknown_method"):
                 peer.strike()
             return
+        if request.method not in BY_ITSELF:
+            peer.active_at = trio.current_time()
         if route is None:
+            wanted = decode_value(peer.wire, request.params, Subscription)
             peer.in_flight += 1
-            nursery.start_soon(self._subscribe, peer, request_id, trace)
+            nursery.start_soon(self._subscribe, peer, request_id, wanted, trace)
             return
         params = self._stamp(peer, route, decode_value(peer.wire, request.params, route.params))
         peer.in_flight += 1
-        nursery.start_soon(self._call, peer, request_id, route, params, trace)
+        peer.logging_out = request.method == LOGOUT
+        nursery.start_soon(self._call, peer, request_id, route, params, trace, nursery)
 
     def _stamp(self, peer: Peer, route: Route, params: Any) -> Any:
         """Who asks is what the session says, not what the page says."""
@@ -337,6 +369,8 @@ class Channel:
         who = {"by": peer.session.user}
         if "by_role" in route.params.__struct_fields__:
             who["by_role"] = peer.session.role
+        if "by_session" in route.params.__struct_fields__:
+            who["by_session"] = peer.session.session
         return msgspec.structs.replace(params, **who)
 
     def _refuse(self, peer: Peer, request_id: RequestId, failure: Failure, why: str) -> None:
@@ -345,22 +379,44 @@ class Channel:
 
     # -- tasks, one per request ---------------------------------------------------------------------------------
 
-    async def _call(self, peer: Peer, request_id: RequestId, route: Route, params: Any, trace: str) -> None:
+    async def _call(
+        self, peer: Peer, request_id: RequestId, route: Route, params: Any, trace: str, nursery: trio.Nursery
+    ) -> None:
         try:
             value = await route.address.ask(params, route.timeout_s, trace=trace)
+            if isinstance(value, Session):  # a new password is a new session
+                value = peer.session = msgspec.structs.replace(value, methods=self._methods(value))
+                peer.session_over = False
             frame = encode_result(peer.wire, request_id, Done() if value is None else value)
         except Exception as error:
             failure = failure_of(error, trace)
             self._refuse(peer, request_id, failure, f"by_actor.{failure.data['code']}")
+            self._note(peer, route, params, failure.data["code"])
         else:
             self.count("answered")
+            self._note(peer, route, params)
+            if route.method == LOGOUT:
+                self._forget(peer, nursery)
             peer.offer(frame)
         finally:
             peer.in_flight -= 1
+            peer.logging_out = False
 
-    async def _subscribe(self, peer: Peer, request_id: RequestId, trace: str) -> None:
+    def _note(self, peer: Peer, route: Route, params: Any, refused: str = "") -> None:
+        """For the audit log, after the fact: nothing waits for it."""
+        if route.audit and self._record is not None and peer.session is not None:
+            self._record(peer.session.user, peer.session.role, route.method, params, refused)
+
+    def _forget(self, peer: Peer, nursery: trio.Nursery) -> None:
+        """Nobody is logged in here any more; the connection may be used to log in again."""
+        peer.session, peer.session_over = None, False
+        with contextlib.suppress(ActorError):
+            self._hub.tell(Unsubscribe(peer))
+        nursery.start_soon(self._log_in_soon, peer)
+
+    async def _subscribe(self, peer: Peer, request_id: RequestId, wanted: Subscription, trace: str) -> None:
         try:
-            await self._hub.ask(Subscribe(peer, request_id), SUBSCRIBE_TIMEOUT_S, trace=trace)
+            await self._hub.ask(Subscribe(peer, request_id, wanted), SUBSCRIBE_TIMEOUT_S, trace=trace)
             self.count("subscribed")
         except Exception as error:
             failure = failure_of(error, trace)
@@ -382,6 +438,7 @@ class Channel:
                 peer.close(CloseCode.FLOOD)
         else:
             peer.session, peer.session_over, peer.failed_logins = session, False, 0
+            peer.active_at = trio.current_time()
             known.once()
             self.count("logged_in")
             peer.offer(encode_result(peer.wire, request_id, session))

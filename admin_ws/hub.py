@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
@@ -27,19 +26,21 @@ from protocols.console import (
     FlowPoint,
     LaneView,
     Snapshot,
+    Subscription,
     ZoneView,
 )
 from protocols.jsonrpc import Frame, RequestId, Wire, encode_notification, encode_result
 
+from ._board import ALL, FEED_LINES, FLOW_MINUTES, REMOVED, Board, is_empty, only
+
+__all__ = ["BATCH_S", "FEED_LINES", "FLOW_MINUTES", "HEARTBEAT_S", "REMOVED", "Hub", "Subscribe", "Unsubscribe"]
+
 BATCH_S = 0.05  # shortest time between two deltas
 GATHER_S = 0.005  # from a change after a quiet time to its delta, so that what was told together is shown together
 HEARTBEAT_S = 1.0  # longest time between two deltas; a page calls itself stale after three
-FEED_LINES = 500  # lines of the feed in a snapshot; older ones are in the database
-FLOW_MINUTES = 24 * 60  # points of the flow curve in a snapshot
 HUB_MAILBOX_CAPACITY = 4096  # messages; a full one refuses feed events and sheds views
 
 DELTA_METHOD = "site.delta"
-REMOVED = "removed"  # availability of a device that is in the site file no more
 
 _log = structlog.get_logger("admin_ws.hub")
 
@@ -63,6 +64,7 @@ class Subscribe(msgspec.Struct, frozen=True):
 
     subscriber: Subscriber
     request_id: RequestId
+    wanted: Subscription = Subscription()
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
@@ -104,19 +106,13 @@ class Hub:
     """
 
     def __init__(self, *, site: str, site_name: str, clock: Callable[[], float] = time.time) -> None:
-        self._site, self._site_name, self._clock = site, site_name, clock
-        self._revision = 0
-        self._lanes: dict[str, LaneView] = {}
-        self._zones: dict[str, ZoneView] = {}
-        self._devices: dict[str, DeviceView] = {}
-        self._flow: dict[float, FlowPoint] = {}
-        self._evacuation = EvacuationView(state="normal")
-        self._feed: deque[FeedEvent] = deque(maxlen=FEED_LINES)
+        self._board = Board(site=site, site_name=site_name, clock=clock)
         # Changes wait here until they become a revision. A snapshot shows the last revision only, so that a page
         # which joins in the middle of a batch does not see the same feed line twice.
         self._pending: dict[Hashable, Any] = {}
         self._pending_feed: list[FeedEvent] = []
-        self._subscribers: dict[Subscriber, None] = {}
+        self._subscribers: dict[Subscriber, frozenset[str]] = {}
+        self._quiet_since: dict[frozenset[str], float] = {}  # topics -> when their subscribers were sent anything last
         self._last_sent_at = -math.inf  # Trio time
         self._flush_at: float | None = None  # Trio time; None: no batch is open
         self._views = self._events = self._deltas = self._heartbeats = self._encodings = self._frames = 0
@@ -124,7 +120,7 @@ class Hub:
     def statistics(self) -> HubStatistics:
         """Counts since the start of the process."""
         return HubStatistics(
-            revision=self._revision,
+            revision=self._board.revision,
             subscribers=len(self._subscribers),
             views=self._views,
             events=self._events,
@@ -195,81 +191,68 @@ class Hub:
     def _flush(self) -> None:
         """Turn what is pending into the next revision and offer it to everybody."""
         self._flush_at = None
-        views = list(self._pending.values())
-        lanes = [view for view in views if isinstance(view, LaneView)]
-        zones = [view for view in views if isinstance(view, ZoneView)]
-        devices = [view for view in views if isinstance(view, DeviceView)]
-        flow = sorted((view for view in views if isinstance(view, FlowPoint)), key=lambda point: point.minute)
-        evacuation = next((view for view in views if isinstance(view, EvacuationView)), None)
-        feed = self._pending_feed
+        views, feed = list(self._pending.values()), self._pending_feed
         self._pending, self._pending_feed = {}, []
-
-        self._lanes.update((view.lane, view) for view in lanes)
-        self._zones.update((view.zone, view) for view in zones)
-        self._devices.update((view.device, view) for view in devices)
-        for view in devices:
-            if view.availability == REMOVED:  # pages hear it once; whoever joins later never knows of it
-                self._devices.pop(view.device, None)
-        self._flow.update((point.minute, point) for point in flow)
-        while len(self._flow) > FLOW_MINUTES:
-            del self._flow[min(self._flow)]
-        self._evacuation = evacuation or self._evacuation
-        self._feed.extend(feed)
-        self._revision += 1
-        self._deltas += 1
-        self._broadcast(
-            Delta(
-                revision=self._revision,
-                server_at=self._clock(),
-                lanes=lanes,
-                zones=zones,
-                devices=devices,
-                evacuation=evacuation,
-                flow=flow,
-                feed=feed,
-            )
+        delta = self._board.apply(
+            lanes=(view for view in views if isinstance(view, LaneView)),
+            zones=(view for view in views if isinstance(view, ZoneView)),
+            devices=(view for view in views if isinstance(view, DeviceView)),
+            flow=(view for view in views if isinstance(view, FlowPoint)),
+            evacuation=next((view for view in views if isinstance(view, EvacuationView)), None),
+            feed=feed,
         )
+        self._deltas += 1
+        self._broadcast(delta)
 
     def _beat(self, me: Address) -> None:
         quiet_s = trio.current_time() - self._last_sent_at
         if quiet_s >= HEARTBEAT_S:
             self._heartbeats += 1
-            self._broadcast(Delta(revision=self._revision, server_at=self._clock()))
+            self._broadcast(self._board.heartbeat())
             quiet_s = 0.0
         me.set_timer("beat", HEARTBEAT_S - quiet_s, _Beat())
 
     # -- pages --------------------------------------------------------------------------------------------------
 
     def _subscribe(self, message: Subscribe) -> None:
-        frame = encode_result(message.subscriber.wire, message.request_id, self.snapshot())
+        wanted = message.wanted
+        topics = ALL.intersection(wanted.topics) if wanted.topics else ALL
+        snapshot = self._board.snapshot(topics, epoch=wanted.epoch, revision=wanted.revision)
+        frame = encode_result(message.subscriber.wire, message.request_id, snapshot)
         self._encodings += 1
         self._frames += 1
         if message.subscriber.offer(frame):
-            self._subscribers[message.subscriber] = None
+            self._subscribers[message.subscriber] = topics
+            self._quiet_since.setdefault(topics, trio.current_time())
 
     def snapshot(self) -> Snapshot:
         """Everything as of the last revision."""
-        return Snapshot(
-            revision=self._revision,
-            site=self._site,
-            site_name=self._site_name,
-            server_at=self._clock(),
-            lanes=list(self._lanes.values()),
-            zones=list(self._zones.values()),
-            devices=list(self._devices.values()),
-            evacuation=self._evacuation,
-            flow=[self._flow[minute] for minute in sorted(self._flow)],
-            feed=list(self._feed),
-        )
+        return self._board.snapshot()
 
     def _broadcast(self, delta: Delta) -> None:
-        self._last_sent_at = trio.current_time()
-        frames: dict[Wire, Frame] = {}
-        for subscriber in tuple(self._subscribers):
-            frame = frames.get(subscriber.wire)
+        """Offer a delta to everybody, encoded once for each wire form and set of topics.
+
+        Who asked for other topics than those that changed hears nothing, but a heartbeat in time.
+        """
+        self._last_sent_at = now = trio.current_time()
+        frames: dict[tuple[Wire, frozenset[str]], Frame | None] = {}
+        sent = set()
+        for subscriber, topics in tuple(self._subscribers.items()):
+            key = subscriber.wire, topics
+            if key not in frames:
+                theirs = delta if topics == ALL else only(delta, topics)
+                late = now - self._quiet_since.get(topics, -math.inf) >= HEARTBEAT_S
+                if topics == ALL or late or not is_empty(theirs):
+                    frames[key] = encode_notification(subscriber.wire, DELTA_METHOD, theirs)
+                    self._encodings += 1
+                    sent.add(topics)
+                else:
+                    frames[key] = None
+            frame = frames[key]
             if frame is None:
-                frame = frames[subscriber.wire] = encode_notification(subscriber.wire, DELTA_METHOD, delta)
-                self._encodings += 1
+                continue
             self._frames += 1
             if not subscriber.offer(frame):
                 self._subscribers.pop(subscriber, None)
+        self._quiet_since = {topics: now if topics in sent else since for topics, since in self._quiet_since.items()
+                             if topics in self._subscribers.values()}  # fmt: skip

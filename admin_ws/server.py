@@ -14,14 +14,15 @@ import structlog
 import trio
 
 from core import Address, Stop
+from protocols.console_accounts import EndSessions
 
 from ._peer import CLOSE_TIMEOUT_S
-from .channel import Channel, ChannelStatistics, Route
+from .channel import Channel, ChannelStatistics, Record, Route
 from .front import BadHead, Head, ReplayStream, read_head, refuse, same_origin
 from .pages import STATIC_FOLDER, load_pages, make_application, make_server
 
-MAX_CONNECTIONS = 256  # pages and channels together
-MAX_CONNECTIONS_PER_HOST = 128
+MAX_CONNECTIONS = 512  # pages and channels together
+MAX_CONNECTIONS_PER_HOST = 320
 HEAD_TIMEOUT_S = 5.0  # from accepting (or, with TLS, from the end of its handshake) to the end of the head
 TLS_TIMEOUT_S = 5.0
 BACKLOG = 128
@@ -51,6 +52,7 @@ class Console:
         site_id, site_name: shown by `/healthz`.
         view_permission: what a session needs for `site.subscribe`; "" is being logged in.
         metrics: text for `/metrics`; without it there is no such page.
+        record: notes commands for the audit log, see `channel.Record`.
         tls: serve HTTPS and WSS only.
         static_folder: what Vite built.
     """
@@ -67,13 +69,16 @@ class Console:
         site_name: str,
         view_permission: str = "",
         metrics: Callable[[], bytes] | None = None,
+        record: Record | None = None,
         tls: ssl.SSLContext | None = None,
         static_folder: Path = STATIC_FOLDER,
     ) -> None:
         self._host, self._port, self._tls = host, port, tls
         self._site_id, self._site_name, self._hub = site_id, site_name, hub
         self._static_folder, self._metrics = static_folder, metrics
-        self.channel = Channel(hub=hub, accounts=accounts, routes=routes, view_permission=view_permission)
+        self.channel = Channel(
+            hub=hub, accounts=accounts, routes=routes, view_permission=view_permission, record=record
+        )
         self._open: dict[trio.SocketStream, None] = {}
         self._hosts: Counter[str] = Counter()
 
@@ -114,6 +119,9 @@ class Console:
                     envelope = await me.receive()
                     if isinstance(envelope.msg, Stop):
                         break
+                    if isinstance(envelope.msg, EndSessions):
+                        self.channel.end_sessions(envelope.msg.sessions)
+                        continue
                     envelope.fail(TypeError(f"the console server takes no {type(envelope.msg).__name__}"))
                 me.state = "closing"
                 accepting.cancel_scope.cancel(reason="the console server stops")  # closes the listeners, too

@@ -19,6 +19,7 @@ import trio
 from core import Address, Child, Stop, Supervisor
 from core.testing import running
 from protocols import console as c
+from protocols.console_accounts import CheckSession
 
 from .channel import Route
 from .hub import HUB_MAILBOX_CAPACITY, Hub
@@ -219,7 +220,7 @@ class StubSite:
             user = message.user if isinstance(message, c.Login) else message.token.removeprefix("token-")
             password, role, permissions = USERS.get(user, ("", "", ()))
             token = f"token-{user}"
-            known = isinstance(message, c.Resume) or (password and message.password == password)
+            known = isinstance(message, c.Resume | CheckSession) or (password and message.password == password)
             if not role or not known or token in self.revoked:
                 envelope.fail(Refusal("bad_login", "用户名或密码错误", "Wrong user name or password"))
             else:

@@ -25,7 +25,7 @@ from paifang._wire_evacuation import trigger_on_signal
 from paifang.keys import KeyRing
 from paifang.lag import measure_lag
 from paifang.site import SiteFile
-from paifang.users import add_user, load_users
+from paifang.users import FIRST_USER, add_first_user, add_user, load_users
 from paifang.wiring import BuiltSite, build
 from protocols.console import ReloadSite
 from storage.connection import Dsn, parse_url
@@ -98,6 +98,8 @@ def prepare(data: Path, *, demo_users: bool, say: Say) -> KeyRing:
         for name, role in DEMO_USERS.items():
             if name not in known:
                 add_user(data, name, role, password)
+    elif password := add_first_user(data):
+        say(f"first user {FIRST_USER!r}, one-time password {password} (shown once; to be replaced at the first log-in)")
     return keys
 
 

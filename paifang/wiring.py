@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 import structlog
 import trio
 
-from actors.accounts import Accounts
 from actors.admission import Admission, Explainer, LaneHere, decide
 from actors.desk import Desk
 from actors.evacuation import Evacuation
@@ -30,9 +29,10 @@ from admin_ws.server import Console
 from core import Address, Child, DeadLetters, Inspection, Notice, Supervisor, inspect_tree
 from drivers.base import DriverStatistics
 from drivers.nng import SafetyServer, WorkServer
+from paifang._wire_accounts import accounts_of
 from paifang._wire_devices import Devices
 from paifang._wire_evacuation import places, unsensing
-from paifang._wire_methods import routes
+from paifang._wire_methods import recorder, routes
 from paifang._wire_phones import phones
 from paifang._wire_reports import reports
 from paifang.announce import Announcer
@@ -42,7 +42,6 @@ from paifang.reload import Reloader
 from paifang.setups import plain_gates, product_setups, site_setup, ticket_signer, zone_marks
 from paifang.site import SiteFile
 from paifang.slips import ticket_slips
-from paifang.users import load_users
 from paifang.watch import Watch
 from protocols.console_rights import VIEW
 from protocols.devicelink import (
@@ -290,7 +289,7 @@ class _Builder:
             evacuation=self.evacuation,
         )
         zones = Zones(zones=[zone.id for zone in site.zones], ledger=self.ledger, hub=self.hub)
-        accounts = Accounts(load_users=lambda: load_users(self.data), hub=self.hub, ledger=self.ledger)
+        accounts = accounts_of(self.site, self.data, self.keys, hub=self.hub, ledger=self.ledger, web=self.web)
         desk = Desk(lanes=self.lanes, ledger=self.ledger, inspect=self._inspect)
         return [
             Child(self.hub, hub.run),
@@ -362,6 +361,7 @@ class _Builder:
             hub=self.hub,
             accounts=self.accounts,
             routes=routes(self._answerers()),
+            record=recorder(self.ledger),
             site_id=self.site.site.id,
             site_name=self.site.site.name,
             view_permission=VIEW,

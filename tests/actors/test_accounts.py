@@ -7,25 +7,26 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from actors import accounts as module
 from actors.accounts import (
     EVACUATE,
-    FAILURES_FREE,
-    LOCK_MAX_S,
-    LOCK_MIN_S,
     RESTORE,
     ROLES,
-    SESSION_S,
     Accounts,
     LoginRefused,
     User,
     UsersUnreadable,
     hash_password,
+    locks,
 )
+from actors.accounts import actor as module
+from actors.accounts import sessions as sessions_module
+from actors.accounts.locks import FAILURES_FREE, LOCK_MAX_S, LOCK_MIN_S
+from actors.accounts.sessions import IDLE_S, SESSION_S
 from actors.testing import alive, heard, only, settle
 from core import Address
 from core.testing import Probe
 from protocols.console import FeedEvent, Login, Resume
+from protocols.console_accounts import CheckSession
 from storage.interfaces import AuditEntry
 
 PASSWORD = "correct horse"
@@ -41,7 +42,7 @@ class Hasher:
         self.busy = self.busy_max = 0
 
     async def run_sync(self, function, *arguments, **_options):
-        if function is not module._matches:
+        if function is not module.matches:
             return function(*arguments)
         self.busy += 1
         self.busy_max = max(self.busy, self.busy_max)
@@ -198,7 +199,7 @@ async def test_guessing_many_passwords_at_once_gets_no_further(autojump_clock, h
 
 
 async def test_who_floods_the_log_in_with_other_names_unlocks_nobody(autojump_clock, hasher, monkeypatch):
-    monkeypatch.setattr(module, "LOCKS_MAX", 5)
+    monkeypatch.setattr(locks, "LOCKS_MAX", 5)
     async with accounts() as rig:
         for number in range(5):
             await rig.fail(1, f"old{number}")
@@ -206,7 +207,7 @@ async def test_who_floods_the_log_in_with_other_names_unlocks_nobody(autojump_cl
         for number in range(20):
             await rig.fail(1, f"new{number}")
         assert await rig.refused() == "locked"
-        assert len(rig.actor._failures) <= 5
+        assert len(rig.actor._locks) <= 5
 
 
 async def test_log_ins_do_not_pile_up(autojump_clock, hasher, monkeypatch):
@@ -230,9 +231,11 @@ async def test_log_ins_do_not_pile_up(autojump_clock, hasher, monkeypatch):
 async def test_a_session_is_resumed_with_its_token_until_the_shift_is_over(autojump_clock, hasher):
     async with accounts() as rig:
         session = await rig.login()
-        await trio.sleep(SESSION_S - 1)
+        for _ in range(int(SESSION_S / IDLE_S) * 2):
+            await trio.sleep(IDLE_S / 2 - 1)
+            assert await rig.me.ask(CheckSession(token=session.token, idle_s=1.0), 1.0) == session
         assert await rig.me.ask(Resume(token=session.token), 1.0) == session
-        await trio.sleep(2)
+        await trio.sleep(int(SESSION_S / IDLE_S) * 2 + 1)
         with pytest.raises(LoginRefused) as refused:
             await rig.me.ask(Resume(token=session.token), 1.0)
         assert refused.value.code == "session_over"
@@ -263,7 +266,7 @@ async def test_a_user_who_was_changed_logs_in_again(autojump_clock, hasher, chan
 
 
 async def test_sessions_are_bounded_the_oldest_goes_first(autojump_clock, hasher, monkeypatch):
-    monkeypatch.setattr(module, "SESSIONS_MAX", 3)
+    monkeypatch.setattr(sessions_module, "SESSIONS_MAX", 3)
     async with accounts() as rig:
         sessions = [await rig.login() for _ in range(4)]
         with pytest.raises(LoginRefused):

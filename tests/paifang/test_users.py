@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from actors.accounts import ROLES, UsersUnreadable, _matches
+from actors.accounts import ROLES, UsersUnreadable, matches
 from paifang.users import NAME_PATTERN, UsersError, add_user, load_users, remove_user, users_path
 
 PASSWORD = "correct horse"
@@ -26,7 +26,7 @@ def test_a_user_is_added_with_a_hash_and_not_a_password(data):
     add_user(data, "ann", "operator", PASSWORD)
     user = load_users(data)["ann"]
     assert (user.name, user.role) == ("ann", "operator")
-    assert _matches(user.password_hash, PASSWORD) and not _matches(user.password_hash, PASSWORD + "!")
+    assert matches(user.password_hash, PASSWORD) and not matches(user.password_hash, PASSWORD + "!")
     assert PASSWORD not in users_path(data).read_text() and user.password_hash.startswith("$argon2id$")
 
 
@@ -49,7 +49,7 @@ def test_an_existing_user_gets_a_new_role_and_password(data):
     add_user(data, "ann", "security", "another one")
     users = load_users(data)
     assert {name: user.role for name, user in users.items()} == {"ann": "security", "bob.b-1_x": "cashier"}
-    assert _matches(users["ann"].password_hash, "another one") and not _matches(users["ann"].password_hash, PASSWORD)
+    assert matches(users["ann"].password_hash, "another one") and not matches(users["ann"].password_hash, PASSWORD)
 
 
 def test_a_user_is_removed_and_the_others_stay(data):

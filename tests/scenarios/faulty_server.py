@@ -35,6 +35,7 @@ def _shifted() -> float:
 time.time = _shifted
 
 from actors import accounts  # noqa: E402 - the clock is changed first
+from actors.accounts import sessions  # noqa: E402
 from actors.lane import BoardLane, LinkLane  # noqa: E402
 from admin_ws import channel, hub  # noqa: E402
 from paifang.cli import main  # noqa: E402
@@ -118,7 +119,7 @@ async def _listen(self: Any, me: Any) -> None:
 
 ledger.Ledger.run, ledger.Ledger._listen = _run, _listen
 if _on("session"):
-    accounts.SESSION_S, channel.REVALIDATE_S = 1.0, 0.3
+    sessions.SESSION_S, channel.REVALIDATE_S = 1.0, 0.3
 
 if __name__ == "__main__":
     sys.argv[:2] = ["paifang"]
