@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -36,6 +37,7 @@ class WorkSocket(Protocol):
 
     async def run(self, *, task_status: trio.TaskStatus[None] = ...) -> None: ...
     def wake(self, device: str) -> None: ...
+    def recheck(self) -> int: ...
 
 
 class SafetySocket(Protocol):
@@ -43,16 +45,19 @@ class SafetySocket(Protocol):
 
     async def run(self, *, task_status: trio.TaskStatus[None] = ...) -> None: ...
     def publish(self, release: link.Release) -> bool: ...
+    def recheck(self) -> int: ...
 
 
 Handler = Callable[[link.WorkRequest], Awaitable[link.WorkReply]]
 OnSafety = Callable[[link.SafetyRequest], link.SafetyState]
+Watch = Callable[[Callable[[], None]], Awaitable[None]]
 
 
 class LinkActor:
     """Child of `safety`. `lanes` maps a device's name to its lane's (name, address).
 
-    `make_work` and `make_safety` build the sockets round our two handlers; they are made anew at each start.
+    `make_work` and `make_safety` build the sockets round our two handlers; they are made anew at each start.  `watch`
+    calls back whenever connections that are open may no longer be wanted.
     """
 
     def __init__(
@@ -63,7 +68,9 @@ class LinkActor:
         hub: Address,
         make_work: Callable[[Handler], WorkSocket],
         make_safety: Callable[[OnSafety], SafetySocket],
+        watch: Watch | None = None,
     ) -> None:
+        self._watch = watch
         self._site = site
         self._lanes = lanes
         self._hub = hub
@@ -81,6 +88,8 @@ class LinkActor:
             await nursery.start(safety.run)
             self._publish(safety)  # restarted in the middle of an evacuation
             nursery.start_soon(self._keep_working, work)
+            if self._watch is not None:
+                nursery.start_soon(self._watch, partial(self._recheck, work, safety))
             while True:
                 envelope = await me.receive()
                 match envelope.msg:
@@ -117,6 +126,11 @@ class LinkActor:
                 log.warning("link.work_down", error=words, pause_s=pause_s)
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, WORK_RETRY_MAX_S)
+
+    def _recheck(self, work: WorkSocket, safety: SafetySocket) -> None:
+        ended = work.recheck() + safety.recheck()
+        if ended:
+            log.warning("link.ended", connections=ended, why="certificate revoked or run out")
 
     def _show_work(self, trouble: str) -> None:
         availability = "unavailable" if trouble else "available"

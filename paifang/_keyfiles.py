@@ -28,6 +28,10 @@ class KeysError(Exception):
     """The key folder cannot be used as it is; the text names the file and the cure, never a secret."""
 
 
+class KeysBusy(KeysError):
+    """Somebody else is changing the folder now."""
+
+
 def private_pem(key: Ed25519PrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -140,7 +144,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
-            raise KeysError(f"{folder}: somebody else is changing keys; try again") from exc
+            raise KeysBusy(f"{folder}: somebody else is changing keys; try again") from exc
         for leftover in folder.glob(f".*{TEMPORARY}*"):
             leftover.unlink(missing_ok=True)
         yield

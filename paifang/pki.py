@@ -5,6 +5,7 @@
     pki/issued/<serial>.pem         every certificate that was ever issued
     pki/revoked.json                serial numbers that count no more; a running server sees a change within a second
     pki/codes.json                  enrolment codes that wait to be used (`paifang.pki_codes`)
+    pki/neighbour.key               shared by the lanes of the site, for what they tell each other without the server
     pki/devices/<device>/           of a device whose key was made here: what has to be carried to it
 
 A device's certificate has its id as the common name (CN).  Keys are EC P-256, which NNG's mbedTLS can use, 0600 in a
@@ -98,6 +99,8 @@ class Authority:
             certificate = _authority_certificate(key, site, _moment(now))
             _keyfiles.write(building / "ca.key", private_pem(key), SECRET_MODE)
             _keyfiles.write(building / "ca.pem", _pem(certificate), PUBLIC_MODE)
+            neighbours = _keyfiles.symmetric_text([secrets.token_bytes(_keyfiles.KEY_BYTES)])
+            _keyfiles.write(building / "neighbour.key", neighbours, SECRET_MODE)
             made = cls(building, certificate, key)
             made._write_revoked({})
             made.renew_server(now=now)
@@ -129,6 +132,10 @@ class Authority:
     def pem(self) -> bytes:
         return _pem(self.certificate)
 
+    def neighbour_key(self) -> bytes:
+        """With which lanes of the site tell each other what is genuine. Raises PkiError."""
+        return _keyfiles.symmetric_keys(self.folder / "neighbour.key")[-1]
+
     # --- issuing ---
 
     def issue(
@@ -144,7 +151,7 @@ class Authority:
         `now` is in seconds since the epoch, None for the clock's.  Raises PkiError.
         """
         _check_device(device)
-        return self._issue(device, public_key, ExtendedKeyUsageOID.CLIENT_AUTH, days, now)
+        return self._issue(device, public_key, [ExtendedKeyUsageOID.CLIENT_AUTH], days, now)
 
     def issue_request(self, device: str, request_pem: bytes, *, days: int = CERTIFICATE_DAYS) -> bytes:
         """As `issue`, for a certificate request (CSR): its signature is checked, and only its key is taken over."""
@@ -195,7 +202,9 @@ class Authority:
     def renew_server(self, *, days: int = CERTIFICATE_DAYS, now: float | None = None) -> None:
         """A new key and certificate for the server. A running server takes them up for new connections."""
         key = new_key()
-        certificate = self._issue(SERVER_NAME, key.public_key(), ExtendedKeyUsageOID.SERVER_AUTH, days, now)
+        # client as well: `paifang evacuate` asks the server's safety socket with it
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        certificate = self._issue(SERVER_NAME, key.public_key(), usages, days, now)
         # one file, so that nobody ever reads a key beside another key's certificate
         _keyfiles.write(self.folder / "server.pem", certificate + private_pem(key), SECRET_MODE)
 
@@ -254,7 +263,7 @@ class Authority:
         self,
         name: str,
         public_key: ec.EllipticCurvePublicKey,
-        usage: x509.ObjectIdentifier,
+        usages: list[x509.ObjectIdentifier],
         days: int,
         now: float | None,
     ) -> bytes:
@@ -272,7 +281,7 @@ class Authority:
             .not_valid_after(end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(digital_signature=True), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(name.replace("_", "-"))]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .add_extension(

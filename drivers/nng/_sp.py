@@ -11,6 +11,7 @@ way, and a deadline for greeting and for taking what is sent to it.
 from __future__ import annotations
 
 import errno
+import math
 import resource
 import ssl
 from collections import Counter, deque
@@ -69,6 +70,7 @@ class Ears:
         max_bytes: int,
         *,
         tls: ssl.SSLContext | None = None,
+        life_s: float = math.inf,
         accepts: Callable[[Peer], bool] = lambda peer: True,
         changed: Callable[[bool], None] = lambda up: None,
     ) -> None:
@@ -77,6 +79,7 @@ class Ears:
         self.protocol = protocol
         self.max_bytes = max_bytes
         self.tls = tls
+        self.life_s = life_s  # a connection ends after this
         self.accepts = accepts
         self.changed = changed
         self.foreign = 0  # connections ended because the other end speaks something else, or too much at once
@@ -136,7 +139,7 @@ class Ears:
         stream: trio.abc.Stream = raw
         decoder = Decoder(self.protocol, self.max_bytes)
         try:
-            with trio.CancelScope() as scope:
+            with trio.move_on_after(self.life_s) as scope:
                 self._strangers[address] += 1
                 try:
                     with trio.fail_after(GREETING_S):
