@@ -6,7 +6,7 @@ together, so that a wire which brings garbage all day costs the log one line an 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -41,6 +41,7 @@ class Watch(Collector):
         drivers: statistics of each device, by its name.
         links: statistics of the device link's sockets, `work` and `safety`, as far as they exist.
         console: of the console's port.
+        more: further metrics.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class Watch(Collector):
         drivers: Mapping[str, Callable[[], DriverStatistics]],
         links: Callable[[], Mapping[str, LinkStatistics]],
         console: Callable[[], ConsoleStatistics],
+        more: Sequence[Callable[[], Iterator[Metric]]] = (),
     ) -> None:
         self._tree = tree
         self._dead_letters = dead_letters
         self._drivers = drivers
         self._links = links
         self._console = console
+        self._more = more
         self._seen: dict[tuple[str, ...], int] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -120,6 +123,8 @@ class Watch(Collector):
         for event, total in console.channel.counts.items():
             events.add_metric((event,), total)
         yield events
+        for each in self._more:
+            yield from each()
 
 
 _ACTOR: tuple[tuple[str, str, str], ...] = (  # attribute, name, what it is; a name in _total is a counter
