@@ -71,15 +71,15 @@ class ListActor:
         self.trouble = ""
 
     async def run(self, me: Address) -> None:
-        self._working = False
+        self._working = self._up = False
         me.set_timer("go", 0.0, _Go())
         async with trio.open_nursery() as nursery:
             while True:
                 envelope = await me.receive()
                 match envelope.msg:
                     case LinkUp(up=up):
-                        self._up = up
-                        if up:
+                        came, self._up = up and not self._up, up
+                        if came:
                             me.set_timer("go", 0.0, _Go())
                     case Hint():
                         self._hinted = True

@@ -50,24 +50,27 @@ class UploadActor:
         self._pause_s = RETRY_MIN_S
         self._uploads = self._records = self._refused = 0
         self._working = False
+        self._more = False
 
     def statistics(self) -> UploadStatistics:
         return UploadStatistics(uploads=self._uploads, records=self._records, refused=self._refused)
 
     async def run(self, me: Address) -> None:
-        self._working = False
+        self._working = self._up = False
         async with trio.open_nursery() as nursery:
             while True:
                 envelope = await me.receive()
                 match envelope.msg:
                     case LinkUp(up=up):
-                        self._up = up
-                        if up:
-                            self._pause_s = RETRY_MIN_S
+                        came, self._up = up and not self._up, up
+                        if came and not self._working:
+                            self._pause_s, self._working = RETRY_MIN_S, True
                             me.set_timer("go", 0.0, _Go())
                     case Written() if self._up and not self._working:
                         self._working = True
                         me.set_timer("go", GATHER_S, _Go())
+                    case Written():
+                        self._more = True
                     case _Go():
                         self._working = True
                         nursery.start_soon(self._work, me)
@@ -77,14 +80,20 @@ class UploadActor:
 
     async def _work(self, me: Address) -> None:
         """Upload until nothing waits or something goes wrong."""
+        self._more = False
         try:
             while self._up and await self._upload_some():
                 pass
             self._pause_s = RETRY_MIN_S
             self._working = False
+            if self._more:  # written while the last answer was on its way
+                me.tell(Written())
             if self._up:
                 offer(self._decider, Uploaded())
         except (DeviceError, LedgerUnavailable, ConnectionError) as exc:
+            if not self._up:  # tried again when it is
+                self._working = False
+                return
             log.info("lane.upload_waits", error=str(exc)[:200], pause_s=self._pause_s)
             me.set_timer("go", self._pause_s, _Go())
             self._pause_s = min(2 * self._pause_s, RETRY_MAX_S)
