@@ -21,6 +21,7 @@ from typing import Any
 
 import asyncpg
 import structlog
+import trio
 
 from storage._batch import (
     BEGIN,
@@ -61,6 +62,7 @@ class Flow:
         self.committing: Attempt | None = None  # COMMIT is sent, not answered
         self.current: Attempt | None = None  # taken, and perhaps decided
         self.following: Attempt | None = None  # taken, and perhaps asked for
+        self._patience: trio.CancelScope | None = None  # while nothing but COMMIT is waited for
 
     @property
     def idle(self) -> bool:
@@ -75,7 +77,8 @@ class Flow:
             if self.current is None:
                 self.current, self.following = self.following or self._take(), None
             if self.current is None:
-                await self._finish()
+                if await self._answered():
+                    await self._finish()
             else:
                 await self._carry(self.current)
                 self.committing, self.current = self.current, None
@@ -83,6 +86,18 @@ class Flow:
             if not is_poison(exc) and not isinstance(exc, asyncpg.InFailedSQLTransactionError):
                 raise
             await self._repair(exc)
+
+    def interrupt(self) -> None:
+        """There is something to take: it need not wait for the COMMIT that is waited for."""
+        if self._patience is not None:
+            self._patience.cancel()
+
+    async def _answered(self) -> bool:
+        """Wait for the answer to COMMIT, with nothing else to do. False when there is now."""
+        with trio.CancelScope() as self._patience:
+            await self.connection.answered()
+        interrupted, self._patience = self._patience.cancelled_caught, None
+        return not interrupted
 
     async def _finish(self) -> None:
         """Wait until the batch whose COMMIT was sent is on disk, and answer it."""

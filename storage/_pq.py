@@ -199,6 +199,14 @@ class Connection:
             raise piece.error
         return piece.rows
 
+    async def answered(self) -> None:
+        """Wait until the server has said something more. This wait may be cancelled: nothing is read in it."""
+        await self.flush()
+        with _translated(self._raw):
+            busy = self._raw.is_busy()
+        if busy and self._pieces:
+            await self._wait(trio.lowlevel.wait_readable)
+
     async def settle(self) -> None:
         """Wait for everything that was queued. Raises what the last piece failed of."""
         if self._queued:

@@ -202,6 +202,8 @@ class Ledger:
                     self._gather_until = trio.current_time() + GATHER_S
                 self._pending.append(env)
                 self._signal()
+                if self._flow is not None and not self._gathering(trio.current_time()):
+                    self._flow.interrupt()
 
     def _signal(self) -> None:
         self._changed.set()
