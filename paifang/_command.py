@@ -97,7 +97,7 @@ def _cures() -> tuple[type[Exception], ...]:
         "paifang.codes": "CodesError",
         "paifang.explain": "ExplainError",
         "paifang.demo": "DemoError",
-        "paifang.keys": "KeysError",
+        "paifang._keyfiles": "KeysError",
         "paifang.rows": "RowsError",
         "paifang.users": "UsersError",
         "sim.run": "SimError",

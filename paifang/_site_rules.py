@@ -42,6 +42,7 @@ LANES_MAX = 256
 PRINTERS_MAX = 64
 PRODUCTS_MAX = 200
 ZONE_LIMIT_MAX = 1_000_000  # people
+LINK_ADDRESSES = ("work", "wake", "release", "safety", "evacuate_release", "evacuate_safety", "enrol")
 GRANT_TTL_MAX_S = 60.0  # an open that is still valid later surprises whoever stands in the lane by then
 LABEL_MAX_CHARACTERS = 80
 
@@ -217,27 +218,37 @@ def _addresses(parts: Parts) -> Iterator[Problem]:
             used[parts.http.port] = "http.port"
     if parts.link is None:
         return
-    for name in Link.__struct_fields__:
+    schemes = set()
+    for name in LINK_ADDRESSES:
         key = f"link.{name}"
         address = getattr(parts.link, name)
+        if name == "enrol" and not address:
+            continue
+        more = ""
         try:
             url = urlsplit(address)
             host, port = url.hostname, url.port
+            more = url.path or url.username or url.query or url.fragment
         except ValueError:
             host, port = None, None
-        if not host or not port or url.scheme != "tcp" or url.path or url.username or url.query or url.fragment:
+        if not host or not port or url.scheme not in ("tcp", "tls+tcp") or more:
             yield Problem(key, f"{shown(address)} is not an address of the device link", '"tcp://127.0.0.1:PORT"')
             continue
-        if not _is_loopback(host):
+        schemes.add(url.scheme)
+        if url.scheme == "tcp" and not _is_loopback(host):
             yield Problem(
                 key,
-                f"{shown(address)} can be reached from other computers, and the device link has no mutual TLS yet",
-                '"tcp://127.0.0.1:PORT"',
+                f"{shown(address)} can be reached from other computers, and has no TLS",
+                f'"tcp://127.0.0.1:PORT", or "tls+tcp://{host}:{port}" here and for all addresses of the link',
             )
         if port in used:
             yield Problem(key, f"port {port} is already that of {used[port]}", "a port of its own")
         else:
             used[port] = key
+    if len(schemes) > 1:
+        yield Problem("link", "some addresses have TLS and some have none", "tls+tcp:// for all, or tcp:// for all")
+    if parts.link.enrol and schemes == {"tcp"}:
+        yield Problem("link.enrol", "certificates are of no use without TLS", "tls+tcp:// for all addresses")
 
 
 def _zones(parts: Parts) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ import msgspec
 
 from paifang._command import DATA, DEMO_SITE, EXIT_WRONG, JSON, carry_out, load_site, open_database, show
 from paifang.devices import devices, reload
+from paifang.pki_cli import pki
 
 _SITE = click.argument("site", type=click.Path(path_type=Path), required=False, default=DEMO_SITE)
 _DATA = DATA
@@ -29,6 +30,7 @@ def main() -> None:
 
 
 main.add_command(devices)
+main.add_command(pki)
 main.add_command(reload)
 
 

@@ -28,6 +28,7 @@ from drivers.nng import SafetyServer, ask_safety
 from paifang._evacuate_boards import RETRY_S, BoardLanes
 from paifang._evacuate_report import BLIND, NOT_OPEN, EvacuationReport, LaneState
 from paifang._wire_evacuation import places
+from paifang._wire_pki import dialled, own_tls, safety_context
 from paifang.keys import KeysError, load_release_signer
 from paifang.site import SiteFile
 from protocols.devicelink import Release, ReleaseAck, SafetyPoll, SafetyRequest, SafetyState, sign_release
@@ -167,6 +168,7 @@ class _Evacuation:
                 link.evacuate_safety,
                 self._on_request,
                 keys=("link.evacuate_release", "link.evacuate_safety"),
+                tls=safety_context(self._site, self._data_dir),
             )
         except DeviceError as exc:
             self._problem(str(exc))
@@ -251,8 +253,12 @@ class _Evacuation:
         poll = SafetyPoll(device=SELF, released=False, incident=None, barrier=Barrier.UNKNOWN.value, at=time.time())
         first = True
         while True:
-            answer = await ask_safety(self._site.link.safety, poll, SERVER_DEADLINE_S)
-            answers = answer is not None
+            try:
+                tls = own_tls(self._site, self._data_dir)
+                url = dialled(self._site.link.safety)
+                answers = await ask_safety(url, poll, SERVER_DEADLINE_S, tls=tls) is not None
+            except DeviceError:  # no certificates: said already
+                answers = False
             if first or answers != self.server_answers:
                 self._say("服务器有应答 the server answers" if answers else "服务器无应答 the server does not answer")
             first, self.server_answers = False, answers

@@ -22,6 +22,7 @@ import trio
 from actors.evacuation.latch import LatchError, prepare_latch
 from core import MailboxFull, Stop
 from paifang._wire_evacuation import trigger_on_signal
+from paifang._wire_pki import prepare_pki
 from paifang.keys import KeyRing
 from paifang.lag import measure_lag
 from paifang.site import SiteFile
@@ -66,6 +67,7 @@ async def _serve(
     with contextlib.suppress(OSError):  # gates go before whatever else runs here; only root may say so
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     keys = prepare(data, demo_users=demo_users, say=say)
+    prepare_pki(site, data, say)
     database = _Database(site, data, say)
     built = build(site, data, database.dsn, keys, path)
     async with trio.open_nursery() as nursery:

@@ -5,7 +5,7 @@ The only place that knows concrete drivers, the concrete ledger and the concrete
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -17,7 +17,6 @@ from actors.desk import Desk
 from actors.evacuation import Evacuation
 from actors.health import Health
 from actors.lane import LaneParts
-from actors.link import LinkActor
 from actors.occupancy import Occupancy
 from actors.office import Office, OfficeSeal
 from actors.passes import Passes, Sealer
@@ -32,6 +31,7 @@ from drivers.nng import SafetyServer, WorkServer
 from paifang._wire_accounts import accounts_of
 from paifang._wire_devices import Devices
 from paifang._wire_evacuation import places, unsensing
+from paifang._wire_link import link_actor
 from paifang._wire_methods import recorder, routes
 from paifang._wire_phones import phones
 from paifang._wire_reports import reports
@@ -46,10 +46,6 @@ from paifang.watch import Watch
 from protocols.console_rights import VIEW
 from protocols.devicelink import (
     Release,
-    SafetyRequest,
-    SafetyState,
-    WorkReply,
-    WorkRequest,
     sign_release,
     verify_release,
 )
@@ -208,19 +204,8 @@ class _Builder:
         return Child(self.announcer, Announcer(table.announce, table.announce_timeout_s, self.hub).run)
 
     def _link(self) -> Child:
-        addresses = self.site.link
         devices = {lane.device: (lane.id, self.lanes[lane.id]) for lane in self.site.lanes if lane.device is not None}
-
-        def make_work(handler: Callable[[WorkRequest], Awaitable[WorkReply]]) -> WorkServer:
-            self.links["work"] = server = WorkServer(addresses.work, addresses.wake, handler)
-            return server
-
-        def make_safety(on_request: Callable[[SafetyRequest], SafetyState]) -> SafetyServer:
-            self.links["safety"] = server = SafetyServer(addresses.release, addresses.safety, on_request)
-            return server
-
-        site = self.site.site.id
-        actor = LinkActor(site=site, lanes=devices, hub=self.hub, make_work=make_work, make_safety=make_safety)
+        actor = link_actor(self.site, self.data, devices, hub=self.hub, ledger=self.ledger, servers=self.links)
         return Child(self.link, actor.run)
 
     def _device_children(self) -> list[Child]:
