@@ -30,6 +30,8 @@ from storage._questions import QUESTIONS, answer, explain
 from storage._records import EMPTY_CHAIN, AuditHead, Records
 from storage._rows import Rows
 from storage._sales import SALES_OPS, Sales
+from storage._upload_ops import UploadOp
+from storage._uploads import upload
 from storage.interfaces import (
     AddShort,
     AuditEntry,
@@ -285,6 +287,7 @@ _BOOKED: dict[type[Base], Callable[[Books, Any], Any]] = {
     StopZone: stop,
     CounterBaseline: Books.baseline,
     RefusedScan: Books.refused,
+    UploadOp: upload,
 }
 _SOLD: dict[type[Base], Callable[[Sales, Any], Any]] = {SaleOp: Sales.sale, PrintJobState: Sales.print_job}
 _RECORDED: dict[type[Base], Callable[[Records, Any], Any]] = {

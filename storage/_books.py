@@ -21,6 +21,7 @@ from protocols.messages import (
 from protocols.rights import STAFF_CLASSES
 from storage._facts import Grant, Person, Presented, Right, Ticket
 from storage._issue import Shop
+from storage._journals import Journals
 from storage._records import Records
 from storage._rows import Rows
 from storage._zones import Zone
@@ -32,6 +33,7 @@ from storage.interfaces import (
     Ok,
     RefusedScan,
 )
+from storage.queries import load
 
 UNRESOLVED_GRACE_S = 2.0  # a healthy lane ends its grant at ttl; its word needs a moment to arrive
 OUTSIDE = "outside"
@@ -87,6 +89,8 @@ class Books:
         self.abandoned: set[tuple[str, str]] = set()
         self.unresolved: list[int] = []
         self.calibrated: set[str] = set()  # keys of corrections that are booked
+        self.journals = Journals(rows.of(load("uploads")))
+        self.without_right: dict[Identity, tuple[str, str]] = {}  # who passes on nothing: kind and words of the case
         self.today = ""  # the business day, YYYY-MM-DD
         self.closed_before = 0.0  # what happened before this belongs to a day that is closed
 
@@ -132,7 +136,8 @@ class Books:
             self._use(op, grant, at, identity)
         elif kind in CASE_KINDS:
             key = ":".join(map(str, (kind, *identity)))
-            self.records.case(key, kind, op.lane, CASE_KINDS[kind], self._why_no_grant(op), op.at)
+            what, detail = self.without_right.get(identity, (str(kind), self._why_no_grant(op)))
+            self.records.case(key, what, op.lane, CASE_KINDS[kind], detail, op.at)
         elif kind is PassageKind.UNATTENDED:  # one case for what a lane counted alone, not one per person
             key = f"unattended:{op.lane}:{op.boot}:{int(self.now // 86400)}"
             self.records.case(key, kind, op.lane, "warning", "passages while no server was watching", op.at)
@@ -296,10 +301,11 @@ class Books:
                 right.hold(-1)
                 if person is not None:
                     person.hold(-1)
-            elif available is not None and available < 1:
+            elif identity in self.without_right or (available is not None and available < 1):
                 key = ":".join(map(str, ("late_pass", *identity)))
-                detail = f"grant {grant.grant} had ended and its right is used up"
-                self.records.case(key, "late_pass", op.lane, "warning", detail, op.at)
+                used_up = f"grant {grant.grant} had ended and its right is used up"
+                what, detail = self.without_right.get(identity, ("late_pass", used_up))
+                self.records.case(key, what, op.lane, "warning", detail, op.at)
                 right = None
         if right is not None and grant.kind == "entry":
             right.redeem(at, op.lane, day)

@@ -13,11 +13,13 @@ from storage._books import UNRESOLVED_GRACE_S, Books
 from storage._facts import Grant, Person, Presented, Right, Ticket
 from storage._issue import Shop
 from storage._pq import Connection, Encoded, Record
+from storage._upload_ops import UploadOp
+from storage._uploads import keys_of_upload, load_journals, write_journals
 from storage._zones import Zone
 from storage.interfaces import AddShort, Calibrate, CounterBaseline, GrantOp, RefusedScan, StopZone, ZoneCount
 from storage.queries import load
 
-GATE_OPS = (GrantOp, AddShort, Passed, Ended, Calibrate, StopZone, CounterBaseline, RefusedScan)
+GATE_OPS = (GrantOp, AddShort, Passed, Ended, Calibrate, StopZone, CounterBaseline, RefusedScan, UploadOp)
 WRITES = ("insert_grants", "insert_holds", "update_holds", "delete_holds", "mark_unresolved", "insert_passages",
           "insert_redemptions", "insert_ends", "update_entitlements", "update_zones", "insert_abandoned",
           "update_tickets", "put_people", "bind_faces", "raise_issue", "insert_short", "insert_scans",
@@ -88,6 +90,9 @@ async def load_rarer(connection: Connection, site: str, books: Books, ops: Seque
         for row in await connection.fetch(sql["expired_holds"], site, before):
             books.expire(row["grant_id"], row["lane"], row["ticket"], row["expires_at"])
     keys = [op.key for op in ops if isinstance(op, Calibrate) and op.key]
+    uploads = [op for op in ops if isinstance(op, UploadOp)]
+    if uploads:
+        await load_journals(connection, site, books, uploads)
     if keys:
         books.calibrated.update(row["key"] for row in await connection.fetch(sql["calibrated"], site, keys))
 
@@ -160,6 +165,13 @@ def _keys(ops: Sequence[Any]) -> list[list[Any]]:
                 devices.append((op.device, op.nonce))
                 given_up.append((op.lane, op.nonce))
                 lanes.append((op.lane, op.nonce))
+        elif kind is UploadOp:
+            named = keys_of_upload(op)
+            grants.update(named.grants)
+            credentials.update(named.credentials)
+            devices += named.scans
+            given_up += named.given_up
+            passages += named.passages
     columns: list[list[Any]] = [sorted(grants)]
     for width, rows in ((2, devices), (2, lanes), (2, given_up), (4, passages), (2, list(credentials))):
         columns += map(list, zip(*rows, strict=True)) if rows else [[] for _ in range(width)]
@@ -171,6 +183,7 @@ def _of_rules(shop: Shop, day: date, ops: Sequence[Base]) -> tuple[list[str], da
     versions = shop.versions.values()
     bound = {product.product for product in versions if product.rules.binds == "face"}
     codes = [op.ticket for op in ops if isinstance(op, GrantOp) and op.ticket is not None]
+    codes += [ticket for op in ops if isinstance(op, UploadOp) for ticket in keys_of_upload(op).codes]
     return sorted(_small(shop)), day, sorted(bound), codes
 
 
@@ -221,4 +234,5 @@ async def write_books(connection: Connection, site: str, books: Books) -> list[Z
     for number in books.unresolved:
         rows.add("mark_unresolved", number)
     await rows.write(connection, *WRITES)
+    await write_journals(connection, books)
     return [zone.count() for zone in books.zones.values()] if moved else []

@@ -19,6 +19,10 @@ class Rows:
         self._queries = queries
         self._rows: dict[str, list[tuple[Any, ...]]] = {}
 
+    def of(self, queries: dict[str, str]) -> Rows:
+        """Rows of the same site for the queries of another file."""
+        return Rows(self._site, queries)
+
     def add(self, query: str, *values: Any) -> None:
         self._rows.setdefault(query, []).append(values)
 

@@ -18,7 +18,7 @@ CHECK_TIMEOUT_S = 300.0  # of one check, on a year of data
 DETAIL_LIMIT = 20  # broken rows told per check
 SCRATCH_SCHEMA = "paifang_audit_scratch"
 GUARDS = "guards_are_in_force"
-FILES = ("audit", "audit_rights", "audit_office")  # of storage/sql
+FILES = ("audit", "audit_rights", "audit_office", "audit_offline")  # of storage/sql
 
 
 class AuditError(Exception):

@@ -139,6 +139,12 @@ from storage._phone_ops import (
 from storage._phone_ops import (
     SpanFigures as SpanFigures,
 )
+from storage._upload_ops import (
+    UploadBooked as UploadBooked,
+)
+from storage._upload_ops import (
+    UploadOp as UploadOp,
+)
 
 # isort: on
 
