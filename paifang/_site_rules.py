@@ -15,13 +15,16 @@ from urllib.parse import urlsplit
 import msgspec
 
 from paifang import _site_device_rules as device_rules
+from paifang import _site_outgoing_rules as outgoing_rules
 from paifang._site_device_rules import is_host
 from paifang._site_products import product_problems
 from paifang._site_shape import Problem, nearest, quoted, shown
 from paifang._site_types import GROUP_MAX
 from paifang.site import (
+    Alarms,
     Controller,
     Database,
+    EvacuationTable,
     Face,
     FeedbackPattern,
     Fire,
@@ -38,7 +41,7 @@ OUTSIDE = "outside"  # the zone that every site has: the ledger adds it, nobody 
 
 # What one server is built and tested for; a larger site is several sites.
 ZONES_MAX = 64
-LANES_MAX = 256
+LANES_MAX = 512
 PRINTERS_MAX = 64
 PRODUCTS_MAX = 200
 ZONE_LIMIT_MAX = 1_000_000  # people
@@ -69,6 +72,8 @@ class Parts(msgspec.Struct, kw_only=True):
     products: list[tuple[int, Product]]
     zone_ids: list[str]
     controller_ids: list[str]
+    evacuation: EvacuationTable | None
+    alarms: Alarms | None
     complete: bool  # nothing was left out: rules about what is absent may speak
 
 
@@ -83,6 +88,7 @@ def problems(parts: Parts) -> Iterator[Problem]:
     for position, product in parts.products:
         yield from _product(f"products[{position}]", product, parts)
     yield from device_rules.problems(_devices(parts))
+    yield from outgoing_rules.problems(parts.evacuation, parts.alarms)
     yield from _used_once("lanes", "device", ((p, lane.device) for p, lane in parts.lanes if lane.device))
     for table, entries in (
         ("zones", parts.zones),

@@ -25,8 +25,10 @@ from paifang import _site_rules as rules
 from paifang._site_lines import line_of, lines_of_keys
 from paifang._site_shape import Problem, examine
 from paifang.site import (
+    Alarms,
     Controller,
     Database,
+    EvacuationTable,
     Face,
     FeedbackPattern,
     Fire,
@@ -169,6 +171,8 @@ def _parts(data: dict[str, Any], *, complete: bool) -> rules.Parts:
         products=_entries(data.get("products"), Product),
         zone_ids=[zone for zone in _ids(data.get("zones")) if zone != rules.OUTSIDE],
         controller_ids=_ids(data.get("controllers")),
+        evacuation=_table(data.get("evacuation", {}), EvacuationTable),
+        alarms=_table(data.get("alarms", {}), Alarms),
         complete=complete,
     )
 

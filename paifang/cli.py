@@ -12,6 +12,7 @@ import msgspec
 
 from paifang._command import DATA, DEMO_SITE, EXIT_WRONG, JSON, carry_out, load_site, open_database, show
 from paifang.devices import devices, reload
+from paifang.lane import lane
 from paifang.pki_cli import pki
 
 _SITE = click.argument("site", type=click.Path(path_type=Path), required=False, default=DEMO_SITE)
@@ -30,6 +31,7 @@ def main() -> None:
 
 
 main.add_command(devices)
+main.add_command(lane)
 main.add_command(pki)
 main.add_command(reload)
 
@@ -129,7 +131,7 @@ def demo(
 def evacuate(site: Path, data: Path, timeout_s: float, drill: bool, scope: str, as_json: bool) -> None:
     """Open every lane now, without the server.  紧急疏散：不依赖服务器，立即打开全部通道。
 
-    Works while the server hangs. Exit code 0 only when every lane is sensed open. A board that cannot say so is reported
+    Works while the server hangs. Exit code 0 only when every lane is sensed open. A board that cannot say so is shown
     as `commanded, cannot sense`: somebody has to go and look.
     """
     from paifang.evacuate import evacuate as release

@@ -17,6 +17,8 @@ from paifang._site_lines import line_of, lines_of_keys
 from paifang.check import Problem, SiteFileError, check, load
 from paifang.site import SiteFile
 
+HOOK = {"id": "a", "url": "https://x.example/", "secret_env": "KEY"}
+MAIL = {"host": "localhost", "sender": "gates@park.example", "to": ["duty@park.example"]}
 SOUND: dict[str, Any] = {
     "site": {"id": "west-lake", "name": "西湖", "name_en": "West Lake"},
     "zones": [
@@ -202,7 +204,19 @@ REFUSALS: list[tuple[dict[str, Any], str, str, str]] = [
     ({"site": None}, "site", "missing", "a table with id"),
     ({"site": "west-lake"}, "site", "a text where a table belongs", "a table with id"),
     ({"lanes": {"id": "x"}}, "lanes", "write [[lanes]] rather than [lanes]", "a list"),
-    ({"lanes": []}, "lanes", "no entry", "1 to 256"),
+    ({"lanes": []}, "lanes", "no entry", "1 to 512"),
+    ({"evacuation": {"announce": ["say"]}}, "evacuation.announce[0]", "no whole path", "from /"),
+    ({"evacuation": {"announce_timeout_s": 0}}, "evacuation.announce_timeout_s", "out of range", "above 0"),
+    ({"alarms": {"webhooks": [HOOK | {"url": "gopher://x"}]}}, "alarms.webhooks[0].url", "no address", "https://"),
+    ({"alarms": {"webhooks": [HOOK | {"url": "http://x"}]}}, "alarms.webhooks[0].url", "private", "private = true"),
+    ({"alarms": {"webhooks": [HOOK | {"url": "https://a:b@x"}]}}, "alarms.webhooks[0].url", "password", "secret_file"),
+    ({"alarms": {"webhooks": [HOOK | {"secret_env": ""}]}}, "alarms.webhooks[0].secret_file", "signing key", "one of"),
+    ({"alarms": {"webhooks": [HOOK, HOOK]}}, "alarms.webhooks[1].id", "twice", "another id"),
+    ({"alarms": {"webhooks": [HOOK | {"topics": ["fire"]}]}}, "alarms.webhooks[0].topics[0]", "unknown", "evacuation"),
+    ({"alarms": {"mail": [MAIL | {"to": []}]}}, "alarms.mail[0].to", "nobody", "one address"),
+    ({"alarms": {"mail": [MAIL | {"sender": "x"}]}}, "alarms.mail[0].sender", "no mail address", "NAME@HOST"),
+    ({"alarms": {"mail": [MAIL | {"user": "u"}]}}, "alarms.mail[0].password_file", "password", "one of"),
+    ({"alarms": {"mail": [MAIL | {"timeout_s": 1e9}]}}, "alarms.mail[0].timeout_s", "too long", "up to 120"),
     ({"zones.0.limit": 0}, "zones[0].limit", "0 is out of range", "from 1"),
     ({"zones.0.limit": True}, "zones[0].limit", "a boolean", "a whole number"),
     ({"zones.0.limit": 10**30}, "zones[0].limit", "people", "1 to 1000000"),
@@ -359,9 +373,9 @@ def test_a_thousand_problems_do_not_fill_the_screen(tmp_path: Path) -> None:
 
 
 def test_too_many_lanes_are_refused(tmp_path: Path) -> None:
-    lanes = [{"id": f"l{n}", "name": "L", "to_zone": "garden", "device": f"d{n}"} for n in range(257)]
+    lanes = [{"id": f"l{n}", "name": "L", "to_zone": "garden", "device": f"d{n}"} for n in range(513)]
     report = check(written(tmp_path, {**SOUND, "lanes": lanes}))
-    assert [(each.key, each.wrong) for each in report.problems] == [("lanes", "257 entries")]
+    assert [(each.key, each.wrong) for each in report.problems] == [("lanes", "513 entries")]
 
 
 def test_lines_are_found_through_strings_comments_arrays_and_sub_tables() -> None:
