@@ -224,7 +224,10 @@ class StubSite:
             if not role or not known or token in self.revoked:
                 envelope.fail(Refusal("bad_login", "用户名或密码错误", "Wrong user name or password"))
             else:
-                envelope.reply(c.Session(token=token, user=user, role=role, permissions=list(permissions)))
+                name = f"{user}'s"
+                envelope.reply(
+                    c.Session(token=token, user=user, role=role, permissions=list(permissions), session=name)
+                )
 
     async def _site_main(self, me: Address) -> None:
         while True:

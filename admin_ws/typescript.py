@@ -9,7 +9,6 @@ in a control room.
 from __future__ import annotations
 
 import inspect
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +88,10 @@ def _type(field: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Write the file."""
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    TARGET.write_text(generate(), encoding="utf-8")
-    sys.stdout.write(f"{TARGET}\n")
+    """Write the file, and what else is generated from the messages."""
+    from admin_ws import asyncapi  # it imports this module
+
+    asyncapi.main()
 
 
 if __name__ == "__main__":
