@@ -68,6 +68,7 @@ export function FiguresPage() {
         <Card title={t("出园", "Exits")} now={now.today.exits} then={now.yesterday.exits} all={now.yesterday_all.exits} />
         <Card title={t("售票额", "Sales")} now={now.today.sales_cents} then={now.yesterday.sales_cents} all={now.yesterday_all.sales_cents} format={money} />
         <Card title={t("售票张数", "Tickets sold")} now={now.today.tickets} then={now.yesterday.tickets} all={now.yesterday_all.tickets} />
+        <Card title={t("订单数", "Orders")} now={now.today.orders} then={now.yesterday.orders} all={now.yesterday_all.orders} />
         <Card title={t("拒绝", "Refused")} now={now.today.refused} then={now.yesterday.refused} all={now.yesterday_all.refused} />
       </div>
       <section class="card">

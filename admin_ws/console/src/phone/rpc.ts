@@ -52,6 +52,10 @@ export function connect(): void {
   wanted = true;
   if (socket !== null) return;
   window.clearTimeout(retryTimer);
+  if (!navigator.onLine) {
+    retryTimer = window.setTimeout(connect, RETRY_LONGEST_MS); // the phone says when there is a signal, mostly
+    return;
+  }
   const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/channel`;
   let mine: WebSocket;
   try {

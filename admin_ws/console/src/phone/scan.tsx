@@ -17,20 +17,21 @@ const people = signal<number | null>(null); // null: as many as the ticket allow
 const direction = signal<"entry" | "exit">("entry");
 const shown = signal<Verdict | null>(null);
 
-let lastText = "";
-let lastAt = 0;
+let seenText = ""; // by the camera, which goes on seeing what is held in front of it
+let seenAt = 0;
 let timer = 0;
 
 async function read(text: string, byCamera: boolean): Promise<void> {
   const now = performance.now();
-  if (byCamera && (shown.value?.kind === "no" || (text === lastText && now - lastAt < SAME_MS))) {
-    if (text === lastText) lastAt = now;
-    return;
+  if (byCamera) {
+    const held = text === seenText && now - seenAt < SAME_MS;
+    if (held) seenAt = now;
+    if (held || shown.value !== null) return;
   }
   if (busy.value) return;
-  lastText = text;
+  if (byCamera) seenText = text;
   const verdict = await scan(text, people.value, direction.value);
-  lastAt = performance.now();
+  if (byCamera) seenAt = performance.now();
   if (verdict === null) return;
   shown.value = verdict;
   people.value = null;

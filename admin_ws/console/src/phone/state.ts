@@ -16,6 +16,8 @@ const SCAN_TIMEOUT_MS = 4_000; // then the phone decides by its list, and asks a
 const UPLOAD_RECORDS = 32;
 const RETRY_MS = 4_000;
 const SHOWN_LAST = 30;
+/** Refusals that are about the ticket itself, whatever the lane and the hour. */
+const OVER = ["already_used", "no_uses_left", "refunded", "void", "blocked", "held", "unpaid"];
 
 export interface Session {
   token: string;
@@ -198,7 +200,9 @@ export async function scan(text: string, pax: number | null, direction: "entry" 
   const nonce = newNonce();
   try {
     const base = { nonce, at: Date.now(), direction, tail: text.slice(-4) };
-    const verdict = (await ask(base, here.lane, text, pax)) ?? (await alone(base, here.lane, text, pax));
+    const said = await ask(base, here.lane, text, pax);
+    if (said !== null && direction === "entry") await learn(text, said).catch(() => undefined);
+    const verdict = said ?? (await alone(base, here.lane, text, pax));
     verdicts.value = [verdict, ...verdicts.value].slice(0, SHOWN_LAST);
     return verdict;
   } finally {
@@ -242,6 +246,20 @@ async function ask(base: Base, where: string, text: string, pax: number | null):
     if (error.lost || ["unavailable", "disconnected", "overloaded", "expired", "busy"].includes(error.code)) return null;
     return { ...base, ...nobody("no"), code: error.code, zh: error.zh, en: error.en, offline: false };
   }
+}
+
+/** What the server said of a ticket, the phone knows from then on, before the next list comes. */
+async function learn(text: string, said: Verdict): Promise<void> {
+  const known = list.value;
+  if (known === null || !text.startsWith("PF1:")) return;
+  const over = said.kind === "ok" ? said.remaining === 0 : OVER.includes(said.code);
+  const code = await verify(text, new Map(known.keys));
+  if (said.kind === "ok") letIn.set(code.ticket, (letIn.get(code.ticket) ?? 0) + said.pax);
+  if (!over) return;
+  const fresh = await mark(known.site, code.ticket);
+  if (marks.has(fresh) || list.value !== known) return;
+  adopt({ ...known, marks: [...known.marks, unhex(fresh)] });
+  if (list.value !== null) await keepList(list.value);
 }
 
 /** The phone's own word. Who is let in is on the phone's disk before anybody hears of it. */
@@ -438,6 +456,10 @@ async function pageOf(where: string, after: number, since: number): Promise<List
       await new Promise((resolve) => setTimeout(resolve, 1_000));
     }
   }
+}
+
+function unhex(text: string): Uint8Array {
+  return Uint8Array.from(text.match(/../g) ?? [], (byte) => Number.parseInt(byte, 16));
 }
 
 function bytes(base64: string): Uint8Array {
