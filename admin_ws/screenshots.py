@@ -65,7 +65,7 @@ def log_in(page: Any, url: str, user: str, password: str) -> None:
 def set_theme(page: Any, theme: str) -> None:
     """Switch the page to `dark` or `light`, as the button does."""
     if page.evaluate("document.documentElement.dataset.theme") != theme:
-        page.locator("button:has(.icon)[title]").first.click()
+        page.locator("[data-testid=theme]").first.click()
         page.wait_for_function(f"() => document.documentElement.dataset.theme === '{theme}'")
 
 

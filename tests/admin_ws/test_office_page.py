@@ -139,7 +139,7 @@ async def open_site() -> AsyncIterator[tuple[StubSite, StubOffice]]:
 def enter(page: Any, site: StubSite, user: str, number: int = ORDER, *, tab: str = "Office") -> None:
     """Log in, open the office, find an order."""
     log_in(page, site.url, user, {"anna": "correct horse", "chen": "till one", "max": "everything"}[user])
-    page.click(f".tab >> text={tab}")
+    page.click(f".rail-page >> text={tab}")
     find(page, number)
     page.wait_for_selector(f"[data-order='{ORDER}']")
 

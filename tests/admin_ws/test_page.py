@@ -239,15 +239,14 @@ async def test_a_command_is_sent_with_its_reason_and_a_refusal_is_shown_in_words
     def script(page: Any) -> None:
         enter(page, site)
         page.click("[data-lane=lane-2]")
-        page.click("text=Apply")
+        page.click("[data-command=lock]")
         page.wait_for_selector("text=Give a reason")
-        page.fill(".lane-panel input", "cleaning")
-        page.select_option(".lane-panel select", "closed")
-        page.click("text=Apply")
+        page.fill(".lane-panel input[name=reason]", "cleaning")
+        page.click("[data-command=lock]")
         page.wait_for_selector("[data-lane=lane-2] >> text=Closed")
-        page.fill(".lane-panel input >> nth=0", "school class")
-        page.fill(".lane-panel input[type=number]", "9")
-        page.click(".lane-panel button:has-text('Open')")
+        page.fill(".lane-panel input[name=reason]", "school class")
+        page.fill(".lane-panel input[name=pax]", "9")
+        page.click("[data-command=open]")
         page.wait_for_selector(".lane-panel >> text=Five people at most")
         assert page.locator("[data-testid=evacuate]").is_enabled()  # the panel never covers it
         page.keyboard.press("Escape")
@@ -264,13 +263,13 @@ async def test_a_running_batch_is_paused_and_nothing_else_can_be() -> None:
         enter(page, site)
         page.click("[data-lane=lane-2]")
         page.locator(".lane-panel").wait_for()
-        assert page.locator("[data-testid=pause]").count() == 0, "no batch runs"
+        assert page.locator("[data-testid=pause]").is_disabled(), "no batch runs"
         batch = msgspec.structs.replace(site.lanes[1], state="granted", passed=12, pax=20)
         on_site(site.hub_address.tell, batch)
         page.wait_for_selector("[data-testid=pause]:has-text('12/20')")
         page.click("[data-testid=pause]")
         page.wait_for_selector("text=Give a reason")
-        page.fill(".lane-panel input >> nth=0", "the guide asked")
+        page.fill(".lane-panel input[name=reason]", "the guide asked")
         page.click("[data-testid=pause]")
         page.wait_for_selector(".lane-panel >> text=Sent")
 
@@ -509,20 +508,20 @@ async def test_a_technician_sees_the_live_tree_of_actors_and_a_cashier_does_not(
 
         def technician(page: Any) -> None:
             enter(page, site)
-            page.get_by_role("button", name="System").click()
+            page.get_by_role("link", name="Actors").click()
             row = page.locator("[data-actor=desk]")
             row.wait_for()
             page.locator("[data-actor=desk] td:nth-child(5)", has_text="0.").wait_for()  # a rate, at the second look
             broken = page.locator("[data-actor='gate/n1']").inner_text()
             assert "DOWN" in broken and "the motor does not turn" in broken
             assert page.locator("[data-actor=site]").count() == 1
-            page.get_by_role("button", name="Overview").click()
+            page.get_by_role("link", name="Overview").click()
             page.locator("[data-testid=actors]").wait_for(state="detached")
 
         def cashier(page: Any) -> None:
             enter(page, site, "chen")
-            page.get_by_role("button", name="Sales window").wait_for()
-            assert page.get_by_role("button", name="System").count() == 0
+            page.get_by_role("link", name="Sales window").wait_for()
+            assert page.get_by_role("link", name="Actors").count() == 0
 
         await in_browser(technician)
         await in_browser(cashier)

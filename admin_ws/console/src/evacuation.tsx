@@ -122,29 +122,35 @@ function TriggerButton({ label, hint, asDrill }: { label: string; hint: string; 
   );
 }
 
-export function EvacuationPanel(): JSX.Element | null {
+/** The button, wherever the page is; while lanes are released it is there only to make a drill real. */
+export function EvacuationTrigger(): JSX.Element | null {
   const view = evacuation.value;
   const out = view !== null && view.state !== "normal";
-  const triggers = may("evacuation.trigger");
-  if (!triggers && !out) return null;
+  if (!may("evacuation.trigger") || (out && !view.drill && view.state !== "restoring")) return null;
   return (
-    <section class={`card evacuation ${out ? "is-out" : ""}`} aria-label={t("evacuate")}>
-      {out && <Progress view={view} />}
-      {triggers && (!out || view.drill || view.state === "restoring") && (
-        <>
-          <TriggerButton
-            label={pick("紧急疏散", "EVACUATE")}
-            hint={out && view.drill ? t("evacuateReal") : drill.value ? t("evacuateHintDrill") : t("evacuateHint")}
-            asDrill={drill.value && !out}
-          />
-          {!out && (
-            <label class="check">
-              <input type="checkbox" checked={drill.value} onChange={(event) => (drill.value = event.currentTarget.checked)} />
-              {t("drill")}
-            </label>
-          )}
-        </>
+    <section class="evacuation-trigger" aria-label={t("evacuate")}>
+      <TriggerButton
+        label={pick("紧急疏散", "EVACUATE")}
+        hint={out && view.drill ? t("evacuateReal") : drill.value ? t("evacuateHintDrill") : t("evacuateHint")}
+        asDrill={drill.value && !out}
+      />
+      {!out && (
+        <label class="check">
+          <input type="checkbox" checked={drill.value} onChange={(event) => (drill.value = event.currentTarget.checked)} />
+          {t("drill")}
+        </label>
       )}
+    </section>
+  );
+}
+
+/** Beside every page while lanes are released: who has opened, and the way back. */
+export function EvacuationPanel(): JSX.Element | null {
+  const view = evacuation.value;
+  if (view === null || view.state === "normal") return null;
+  return (
+    <section class="card evacuation is-out" aria-label={t("evacuate")}>
+      <Progress view={view} />
     </section>
   );
 }

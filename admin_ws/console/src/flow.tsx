@@ -43,7 +43,8 @@ function columns(nowS: number, rangeH: number): uPlot.AlignedData {
 }
 
 function options(width: number, height: number): uPlot.Options {
-  const font = '14px system-ui, "Noto Sans SC", "WenQuanYi Micro Hei", sans-serif';
+  const em = parseFloat(getComputedStyle(document.documentElement).fontSize) * 0.82; // a wall is read from afar
+  const font = `${em}px system-ui, "Noto Sans SC", "WenQuanYi Micro Hei", sans-serif`;
   const axis = {
     stroke: colour("muted"),
     font,
@@ -58,8 +59,8 @@ function options(width: number, height: number): uPlot.Options {
     cursor: { drag: { x: false, y: false }, points: { size: 8 } },
     scales: { y: { range: (_plot, _low, high) => [0, Math.max(SMALLEST_TOP, high * 1.1)] } },
     axes: [
-      { ...axis, values: (_plot, splits) => splits.map((at) => clock(at, false)), space: 70, size: 32 },
-      { ...axis, size: 44, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] },
+      { ...axis, values: (_plot, splits) => splits.map((at) => clock(at, false)), space: em * 5, size: em * 2.3 },
+      { ...axis, size: em * 3.2, space: em * 2.2, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] },
     ],
     series: [
       {},

@@ -1,22 +1,19 @@
-import { computed, signal } from "@preact/signals";
+// The lanes as a strip of tiles: what each one does, from afar.
+
+import { computed } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { clock, count } from "./format";
 import { pick, t, word } from "./i18n";
 import { Icon, type IconName } from "./icons";
-import { call } from "./rpc";
-import { asCallError, evacuation, lane, laneIds, may, RED_AFTER_S, released, serverNow, zoneName } from "./store";
+import { moveByArrow } from "./shortcuts";
+import { evacuation, lane, laneIds, RED_AFTER_S, serverNow } from "./store";
 import type { LaneView } from "./types";
-import { Why } from "./why";
 
 const REFUSAL_SHOWN_S = 6; // a refusal colours its tile for so long
 const MANY_FROM = 8; // lanes; more get narrower tiles, so that all are seen without scrolling
 const DENSE_FROM = 18;
 const TURN_SHOWN_MS = 1_200;
-const MODES = ["bidirectional", "normal_entry", "normal_exit", "closed", "maintenance"];
-const PAX_MOST = 50;
-
-export const selectedLane = signal<string | null>(null);
 
 /** Is an evacuation so old that every lane should have opened? */
 const overdue = computed(() => {
@@ -24,7 +21,12 @@ const overdue = computed(() => {
   return view?.state === "released" && view.triggered_at !== null && serverNow.value - view.triggered_at >= RED_AFTER_S;
 });
 
-export function Lanes(): JSX.Element {
+interface LanesProps {
+  selected: string | null;
+  onSelect(id: string): void;
+}
+
+export function Lanes({ selected, onSelect }: LanesProps): JSX.Element {
   const total = laneIds.value.length;
   const ready = laneIds.value.filter((id) => lane(id).available).length;
   return (
@@ -33,17 +35,23 @@ export function Lanes(): JSX.Element {
         <h2>{t("lanes")}</h2>
         <span class="muted">{t("lanesReady", { n: ready, total })}</span>
       </header>
-      <div class={`lanes ${total > DENSE_FROM ? "is-dense" : total > MANY_FROM ? "is-many" : ""}`}>
+      <div onKeyDown={(event) => moveByArrow(event, ".tile")} class={`lanes ${total > DENSE_FROM ? "is-dense" : total > MANY_FROM ? "is-many" : ""}`}>
         {laneIds.value.map((id) => (
-          <Tile key={id} id={id} />
+          <Tile key={id} id={id} isSelected={selected === id} onSelect={onSelect} />
         ))}
       </div>
     </section>
   );
 }
 
+/** Was somebody refused here just now? */
+export function refusedNow(view: LaneView): boolean {
+  if (view.last_code === "" || view.last_code === "ok" || view.last_at === null) return false;
+  return serverNow.value - view.last_at < REFUSAL_SHOWN_S;
+}
+
 /** What a lane looks like from afar: an icon, a tone and a word, the most urgent thing first. */
-function look(view: LaneView, refused: boolean): [IconName, string, string] {
+export function look(view: LaneView, refused: boolean): [IconName, string, string] {
   if (view.mode === "emergency_released" || view.state === "released") return ["run", "released", word("state", "released")];
   // in an evacuation a lane that looks ready is the one to run to
   if (overdue.value) return ["octagon", "alarm", t("notOpen")];
@@ -61,17 +69,29 @@ function look(view: LaneView, refused: boolean): [IconName, string, string] {
   return ["check", "ok", word("state", view.state)];
 }
 
-function modeIcon(mode: string): IconName {
-  return mode === "normal_entry" ? "arrowIn" : mode === "normal_exit" ? "arrowOut" : mode === "closed" ? "bar" : "both";
+export function modeIcon(mode: string): IconName {
+  if (mode === "normal_entry") return "arrowIn";
+  if (mode === "normal_exit") return "arrowOut";
+  if (mode === "closed") return "lock";
+  return mode === "maintenance" || mode === "fault" || mode === "needs_rearm" ? "wrench" : "both";
 }
 
-function Tile({ id }: { id: string }): JSX.Element {
+export function isOpen(view: LaneView): boolean {
+  return view.barrier === "open" || view.barrier === "opening" || view.barrier === "released";
+}
+
+interface TileProps {
+  id: string;
+  isSelected: boolean;
+  onSelect(id: string): void;
+}
+
+function Tile({ id, isSelected, onSelect }: TileProps): JSX.Element {
   const view = lane(id);
-  const refused =
-    view.last_code !== "" && view.last_code !== "ok" && view.last_at !== null && serverNow.value - view.last_at < REFUSAL_SHOWN_S;
+  const refused = refusedNow(view);
   const [icon, tone, text] = look(view, refused);
   const turned = useTurn(view.entries, view.exits);
-  const open = view.barrier === "open" || view.barrier === "opening" || view.barrier === "released";
+  const open = isOpen(view);
   const last = pick(view.last_text_zh, view.last_text_en);
   return (
     <button
@@ -79,9 +99,9 @@ function Tile({ id }: { id: string }): JSX.Element {
       class={`card tile tone-${tone} ${turned ? `turned-${turned}` : ""}`}
       data-lane={id}
       data-state={view.state}
-      aria-pressed={selectedLane.value === id}
+      aria-pressed={isSelected}
       aria-label={`${view.name}: ${text}, ${t("barrier")} ${word("barrier", view.barrier)}, ${t("in")} ${view.entries}, ${t("out")} ${view.exits}`}
-      onClick={() => (selectedLane.value = selectedLane.value === id ? null : id)}
+      onClick={() => onSelect(id)}
     >
       <span class="tile-head">
         <span class="tile-name">{view.name}</span>
@@ -92,7 +112,7 @@ function Tile({ id }: { id: string }): JSX.Element {
       <span class="tile-state">
         <Icon name={icon} size="1.35em" /> <span>{text}</span>
         <span class={`barrier ${open ? "is-open" : ""}`}>
-          <Icon name={open ? "gateOpen" : "gateShut"} size="1.35em" /> {word("barrier", view.barrier)}
+          <Icon name={open ? "gateOpen" : "gateShut"} size="1.35em" /> <span class="barrier-word">{word("barrier", view.barrier)}</span>
         </span>
       </span>
       <span class="tile-counts">
@@ -133,140 +153,4 @@ function useTurn(entries: number, exits: number): "" | "in" | "out" {
     return () => window.clearTimeout(timer);
   }, [entries, exits]);
   return turned;
-}
-
-/** One lane in detail, beside the others and never over the evacuation button. */
-export function LanePanel(): JSX.Element | null {
-  const id = selectedLane.value;
-  const [mode, setMode] = useState("");
-  const [pax, setPax] = useState(1);
-  const [reason, setReason] = useState("");
-  const [message, setMessage] = useState<{ text: string; bad: boolean } | null>(null);
-  const first = useRef<HTMLButtonElement>(null);
-  useEffect(() => {
-    setMode("");
-    setPax(1);
-    setReason("");
-    setMessage(null);
-    first.current?.focus();
-    const escape = (event: KeyboardEvent) => {
-      if (event.key === "Escape") selectedLane.value = null;
-    };
-    window.addEventListener("keydown", escape);
-    return () => window.removeEventListener("keydown", escape);
-  }, [id]);
-  if (id === null || !laneIds.value.includes(id)) return null;
-  const view = lane(id);
-
-  const run = async (what: () => Promise<unknown>) => {
-    setMessage(null);
-    try {
-      await what();
-      setMessage({ text: t("sent"), bad: false });
-      setReason("");
-    } catch (error) {
-      const failed = asCallError(error);
-      setMessage({ text: pick(failed.zh, failed.en), bad: true });
-    }
-  };
-  const withReason = (what: () => Promise<unknown>) => {
-    if (reason.trim() === "") setMessage({ text: t("needReason"), bad: true });
-    else void run(what);
-  };
-  const commands = may("lane.set_mode") || may("lane.open");
-  return (
-    <section class="card lane-panel" role="dialog" aria-modal="false" aria-label={view.name}>
-      <header class="section-head">
-        <h2>{view.name}</h2>
-        <button ref={first} type="button" class="quiet" onClick={() => (selectedLane.value = null)}>
-          <Icon name="cross" /> {t("close")}
-        </button>
-      </header>
-      <dl class="facts">
-        <dt>{t("mode")}</dt>
-        <dd>{word("mode", view.mode)}</dd>
-        <dt>{t("state")}</dt>
-        <dd>{word("state", view.state)}</dd>
-        <dt>{t("barrier")}</dt>
-        <dd>{word("barrier", view.barrier)}</dd>
-        <dt>{t("from")}</dt>
-        <dd>{zoneName(view.from_zone)}</dd>
-        <dt>{t("to")}</dt>
-        <dd>{zoneName(view.to_zone)}</dd>
-        <dt>{t("transport")}</dt>
-        <dd>{view.transport === "link" ? t("link") : t("serial")}</dd>
-      </dl>
-      {view.mode === "needs_rearm" && may("lane.rearm") && (
-        <button type="button" class="primary" onClick={() => void run(() => call("lane.rearm", { lane: id }))}>
-          <Icon name="wrench" /> {t("rearm")}
-        </button>
-      )}
-      {released.value && commands && <p class="muted">{t("whileReleased")}</p>}
-      {!released.value && commands && (
-        <>
-          <label>
-            {t("reason")}
-            <input value={reason} maxLength={200} onInput={(event) => setReason(event.currentTarget.value)} />
-          </label>
-          {may("lane.set_mode") && (
-            <form
-              class="inline"
-              onSubmit={(event) => {
-                event.preventDefault();
-                withReason(() => call("lane.set_mode", { lane: id, mode: mode || view.mode, reason: reason.trim() }));
-              }}
-            >
-              <label>
-                {t("setMode")}
-                <select value={mode || view.mode} onChange={(event) => setMode(event.currentTarget.value)}>
-                  {[...new Set([...MODES, view.mode])].map((value) => (
-                    <option key={value} value={value}>
-                      {word("mode", value)}
-                    </option>
-                  ))}
-                </select>
-              </label>
-              <button type="submit">{t("apply")}</button>
-            </form>
-          )}
-          {may("lane.pause") && view.state === "granted" && view.pax > 1 && (
-            <button
-              type="button"
-              data-testid="pause"
-              onClick={() => withReason(() => call("lane.pause", { lane: id, reason: reason.trim() }))}
-            >
-              <Icon name="bar" /> {t("pauseBatch")} {view.passed}/{view.pax}
-            </button>
-          )}
-          {may("lane.open") && (
-            <form
-              class="inline"
-              onSubmit={(event) => {
-                event.preventDefault();
-                withReason(() => call("lane.open", { lane: id, pax, reason: reason.trim() }));
-              }}
-            >
-              <label>
-                {t("manualOpen")}: {t("people")}
-                <input
-                  type="number"
-                  min={1}
-                  max={PAX_MOST}
-                  value={pax}
-                  onInput={(event) => setPax(event.currentTarget.valueAsNumber || 1)}
-                />
-              </label>
-              <button type="submit">{t("open")}</button>
-            </form>
-          )}
-        </>
-      )}
-      {message !== null && (
-        <p class={message.bad ? "error" : "good"} role="status">
-          <Icon name={message.bad ? "cross" : "check"} /> {message.text}
-        </p>
-      )}
-      {may("site.explain") && <Why key={id} lane={id} />}
-    </section>
-  );
 }

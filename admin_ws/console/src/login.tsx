@@ -2,18 +2,22 @@ import { signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { pick, t } from "./i18n";
 import { Icon } from "./icons";
-import { loginError, session, signIn, signingIn } from "./store";
+import { PasswordForm } from "./own";
+import { loginError, otpAsked, session, signIn, signingIn } from "./store";
 import { Switches } from "./topbar";
 
 const user = signal("");
 const password = signal("");
+const otp = signal("");
 
 /** The log-in form: a page of its own, or (`again`) in the middle of a page whose session is over. */
 export function Login({ again = false }: { again?: boolean }): JSX.Element {
   const submit = (event: Event) => {
     event.preventDefault();
-    void signIn(user.value, password.value);
-    password.value = "";
+    void signIn(user.value, password.value, otp.value.trim()).then(() => {
+      otp.value = "";
+      if (!otpAsked.value) password.value = ""; // the second factor is asked for with the same password
+    });
   };
   if (again && user.value === "") user.value = session.value?.user ?? "";
   const form = (
@@ -46,6 +50,20 @@ export function Login({ again = false }: { again?: boolean }): JSX.Element {
           onInput={(event) => (password.value = event.currentTarget.value)}
         />
       </label>
+      {otpAsked.value && (
+        <label>
+          {t("otp")}
+          <input
+            name="totp"
+            inputMode="numeric"
+            autocomplete="one-time-code"
+            required
+            autofocus
+            value={otp.value}
+            onInput={(event) => (otp.value = event.currentTarget.value)}
+          />
+        </label>
+      )}
       {loginError.value !== null && (
         <p class="error" role="alert">
           <Icon name="cross" /> {pick(loginError.value.zh, loginError.value.en)}
@@ -58,11 +76,22 @@ export function Login({ again = false }: { again?: boolean }): JSX.Element {
   );
   if (again) return form;
   return (
-    <div class="login-page">
+    <main class="login-page">
       <div class="login-switches">
         <Switches />
       </div>
       {form}
+    </main>
+  );
+}
+
+/** In place of every page while a one-time password waits to be replaced. */
+export function PasswordChange(): JSX.Element {
+  return (
+    <div class="card login-card">
+      <h2>{t("changePassword")}</h2>
+      <p class="muted">{t("mustChangeHint")}</p>
+      <PasswordForm />
     </div>
   );
 }

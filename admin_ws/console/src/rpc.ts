@@ -2,38 +2,7 @@
 
 import { signal } from "@preact/signals";
 import type { Actor } from "./system";
-import type { Done, Delta, Login, Resume, Session, Snapshot } from "./types";
-import type {
-  AskRefundParams,
-  CalibrateZoneParams,
-  CardView,
-  CollectPlacesParams,
-  CollectedView,
-  ExplainScanParams,
-  Explanation,
-  FindOrderParams,
-  GetPrintJobsParams,
-  HoldPlacesParams,
-  ListProductsParams,
-  ManualOpenParams,
-  NewCardParams,
-  OrderView,
-  PauseBatchParams,
-  PayRefundParams,
-  PrintJobs,
-  Products,
-  RearmLaneParams,
-  RefundView,
-  RestoreRequestParams,
-  ReversedView,
-  SellParams,
-  SetModeParams,
-  SettleRefundParams,
-  Sold,
-  StopZoneForParams,
-  TriggerParams,
-  UndoAdmissionParams,
-} from "./types";
+import type * as T from "./types";
 
 const SUBPROTOCOL = "paifang.json";
 const CALL_TIMEOUT_MS = 10_000;
@@ -43,30 +12,54 @@ const RETRY_LONGEST_MS = 5_000;
 
 /** Every method, its params and its result: the table of `admin_ws/channel.py` as the page sees it. */
 export interface Methods {
-  "session.login": [Pick<Login, "user" | "password">, Session];
-  "session.resume": [Pick<Resume, "token">, Session];
-  "site.subscribe": [Record<string, never>, Snapshot];
-  "evacuation.trigger": [TriggerParams, Done];
-  "evacuation.restore": [RestoreRequestParams, Done];
-  "lane.rearm": [RearmLaneParams, Done];
-  "lane.set_mode": [SetModeParams, Done];
-  "lane.open": [ManualOpenParams, Done];
-  "lane.pause": [PauseBatchParams, Done];
-  "zone.stop": [StopZoneForParams, Done];
-  "zone.calibrate": [CalibrateZoneParams, Done];
-  "sales.products": [ListProductsParams, Products];
-  "sales.sell": [SellParams, Sold];
-  "sales.print_jobs": [GetPrintJobsParams, PrintJobs];
-  "office.find": [FindOrderParams, OrderView];
-  "office.hold": [HoldPlacesParams, Done];
-  "office.refund": [AskRefundParams, RefundView];
-  "office.decide_refund": [SettleRefundParams, RefundView];
-  "office.pay_refund": [PayRefundParams, RefundView];
-  "office.collect": [CollectPlacesParams, CollectedView];
-  "office.reverse": [UndoAdmissionParams, ReversedView];
-  "office.replace_card": [NewCardParams, CardView];
+  "session.login": [T.LoginParams, T.Session];
+  "session.resume": [T.ResumeParams, T.Session];
+  "session.logout": [T.LogoutParams, T.Done];
+  "session.set_password": [T.SetPasswordParams, T.Session];
+  "session.totp_begin": [T.BeginTotpParams, T.TotpSecret];
+  "session.totp_confirm": [T.ConfirmTotpParams, T.RecoveryCodes];
+  "session.totp_remove": [T.RemoveTotpParams, T.Done];
+  "users.list": [T.ListUsersParams, T.UserList];
+  "users.roles": [T.ListRolesParams, T.RoleList];
+  "users.sessions": [T.ListSessionsParams, T.SessionList];
+  "users.create": [T.CreateUserParams, T.OneTimePassword];
+  "users.reset_password": [T.ResetPasswordParams, T.OneTimePassword];
+  "users.reset_totp": [T.ResetTotpParams, T.Done];
+  "users.set_role": [T.SetUserRoleParams, T.Done];
+  "users.disable": [T.DisableUserParams, T.Done];
+  "users.remove": [T.RemoveUserParams, T.Done];
+  "users.revoke": [T.RevokeSessionsParams, T.Done];
+  "site.subscribe": [T.SubscriptionParams, T.Snapshot];
   "site.inspect": [Record<string, never>, Actor];
-  "site.explain": [ExplainScanParams, Explanation];
+  "site.explain": [T.ExplainScanParams, T.Explanation];
+  "site.reload": [T.ReloadSiteParams, T.Reloaded];
+  "trace.path": [T.GetTraceParams, T.TracePath];
+  "flow.report": [T.GetFlowReportParams, T.FlowReport];
+  "cases.list": [T.ListCasesParams, T.CaseList];
+  "cases.acknowledge": [T.AcknowledgeCaseParams, T.Done];
+  "cases.assign": [T.AssignCaseParams, T.Done];
+  "cases.note": [T.NoteCaseParams, T.Done];
+  "cases.close": [T.CloseCaseParams, T.Done];
+  "find.history": [T.FindHistoryParams, T.FindResult];
+  "evacuation.trigger": [T.TriggerParams, T.Done];
+  "evacuation.restore": [T.RestoreRequestParams, T.Done];
+  "lane.rearm": [T.RearmLaneParams, T.Done];
+  "lane.set_mode": [T.SetModeParams, T.Done];
+  "lane.open": [T.ManualOpenParams, T.Done];
+  "lane.pause": [T.PauseBatchParams, T.Done];
+  "zone.stop": [T.StopZoneForParams, T.Done];
+  "zone.calibrate": [T.CalibrateZoneParams, T.Done];
+  "sales.products": [T.ListProductsParams, T.Products];
+  "sales.sell": [T.SellParams, T.Sold];
+  "sales.print_jobs": [T.GetPrintJobsParams, T.PrintJobs];
+  "office.find": [T.FindOrderParams, T.OrderView];
+  "office.hold": [T.HoldPlacesParams, T.Done];
+  "office.refund": [T.AskRefundParams, T.RefundView];
+  "office.decide_refund": [T.SettleRefundParams, T.RefundView];
+  "office.pay_refund": [T.PayRefundParams, T.RefundView];
+  "office.collect": [T.CollectPlacesParams, T.CollectedView];
+  "office.reverse": [T.UndoAdmissionParams, T.ReversedView];
+  "office.replace_card": [T.NewCardParams, T.CardView];
 }
 export type Method = keyof Methods;
 
@@ -111,7 +104,7 @@ const waiting = new Map<number, Waiting>();
 
 export const handlers: {
   onOpen(): void;
-  onDelta(delta: Delta): void;
+  onDelta(delta: T.Delta): void;
   onSessionOver(): void;
 } = { onOpen() {}, onDelta() {}, onSessionOver() {} };
 
@@ -179,7 +172,7 @@ function abandon(mine: WebSocket): void {
 function receive(message: Incoming): void {
   lastFrameAt.value = performance.now();
   if (message.method === "site.delta") {
-    handlers.onDelta(message.params as Delta);
+    handlers.onDelta(message.params as T.Delta);
   } else if (message.method === "session.over") {
     handlers.onSessionOver();
   } else if (typeof message.id === "number") {

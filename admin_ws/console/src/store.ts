@@ -9,13 +9,11 @@ const STALE_AFTER_MS = 3_000; // the server sends something every second
 const GIVE_UP_AFTER_MS = 8_000; // then the connection is dropped and a new one tried
 /** From the trigger until a lane that has not opened is shown red; the goal is that none ever is. */
 export const RED_AFTER_S = 2;
-const FEED_LINES = 500;
+const FEED_LINES = 10_000; // what can be searched; far fewer are drawn
 const FLOW_MINUTES = 24 * 60;
 const TICK_MS = 250;
+const LOGOUT_PATIENCE_MS = 1_500;
 const TOKEN_KEY = "paifang.token";
-
-export type View = "overview" | "sales" | "office" | "system";
-export const view = signal<View>("overview");
 
 export interface FeedLine extends FeedEvent {
   seq: number;
@@ -46,6 +44,7 @@ const zoneSignals = new Map<string, Signal<ZoneView>>();
 let clockOffsetS = 0;
 let feedSeq = 0;
 let resubscribing = false;
+let subscribedEpoch = ""; // with `revision`: from where the server is asked to go on
 
 export const ageMs = computed(() => Math.max(0, monotonicNow.value - lastFrameAt.value));
 /** Is what the page shows possibly not what is? */
@@ -77,23 +76,44 @@ export function may(method: Method): boolean {
   return session.value?.methods.includes(method) ?? false;
 }
 
-export async function signIn(user: string, password: string): Promise<void> {
+/** Only the password form and the evacuation work until a one-time password is replaced. */
+export const mustChangePassword = computed(() => session.value?.must_change === true);
+/** The log-in form asks for the second factor as well. */
+export const otpAsked = signal(false);
+
+export async function signIn(user: string, password: string, totp = ""): Promise<void> {
   signingIn.value = true;
   loginError.value = null;
   try {
     await opened();
-    begin(await call("session.login", { user, password }));
+    begin(await call("session.login", { user, password, totp }));
+    otpAsked.value = false;
   } catch (error) {
-    loginError.value = asCallError(error);
+    const failed = asCallError(error);
+    otpAsked.value = failed.code === "otp_needed" || failed.code === "bad_otp";
+    loginError.value = failed.code === "otp_needed" ? null : failed;
     if (session.value === null) disconnect();
   } finally {
     signingIn.value = false;
   }
 }
 
-export function signOut(): void {
+/** The token is given up at the server, too; a page that cannot reach it forgets it all the same. */
+export async function signOut(): Promise<void> {
+  if (may("session.logout")) {
+    try {
+      await call("session.logout", {}, LOGOUT_PATIENCE_MS);
+    } catch {
+      // it ends by itself
+    }
+  }
   forget();
   disconnect();
+}
+
+/** After a change of the password: the same person, another token. */
+export function renewSession(found: Session): void {
+  begin(found);
 }
 
 export function start(): void {
@@ -134,6 +154,7 @@ function begin(found: Session): void {
 }
 
 function forget(): void {
+  subscribedEpoch = "";
   sessionStorage.removeItem(TOKEN_KEY);
   session.value = null;
   sessionOver.value = false;
@@ -166,7 +187,8 @@ async function subscribe(): Promise<void> {
   if (resubscribing || !may("site.subscribe")) return;
   resubscribing = true;
   try {
-    show(await call("site.subscribe", {}));
+    const asked = subscribedEpoch === "" ? {} : { epoch: subscribedEpoch, revision: revision.value };
+    show(await call("site.subscribe", asked));
   } catch {
     window.setTimeout(() => {
       if (connection.value === "open" && session.value !== null) void subscribe();
@@ -176,26 +198,33 @@ async function subscribe(): Promise<void> {
   }
 }
 
+/** A whole snapshot, or after a break only what changed meanwhile: topics in `replaces` are whole, others go on. */
 function show(snapshot: Snapshot): void {
+  const whole = new Set(snapshot.replaces);
   batch(() => {
     siteName.value = snapshot.site_name;
     revision.value = snapshot.revision;
+    subscribedEpoch = snapshot.epoch;
     setClock(snapshot.server_at);
     // The signals stay: a tile that is drawn already listens to its own, and would not hear of another one.
-    const lanes = new Set(snapshot.lanes.map((view) => view.lane));
-    const zones = new Set(snapshot.zones.map((view) => view.zone));
-    laneIds.value = laneIds.value.filter((id) => lanes.has(id));
-    zoneIds.value = zoneIds.value.filter((id) => zones.has(id));
-    for (const id of laneSignals.keys()) if (!lanes.has(id)) laneSignals.delete(id);
-    for (const id of zoneSignals.keys()) if (!zones.has(id)) zoneSignals.delete(id);
+    if (whole.has("lanes")) keepOnly(laneIds, laneSignals, new Set(snapshot.lanes.map((view) => view.lane)));
+    if (whole.has("zones")) keepOnly(zoneIds, zoneSignals, new Set(snapshot.zones.map((view) => view.zone)));
     putLanes(snapshot.lanes);
     putZones(snapshot.zones);
-    devices.value = new Map(snapshot.devices.map((view) => [view.device, view]));
-    evacuation.value = snapshot.evacuation;
-    flow.value = snapshot.flow;
-    feed.value = snapshot.feed.map((event) => ({ ...event, seq: ++feedSeq }));
+    if (whole.has("devices")) devices.value = new Map();
+    putDevices(snapshot.devices);
+    if (whole.has("evacuation")) evacuation.value = snapshot.evacuation;
+    if (whole.has("flow")) flow.value = [];
+    putFlow(snapshot.flow);
+    if (whole.has("feed")) feed.value = [];
+    putFeed(snapshot.feed);
     subscribed.value = true;
   });
+}
+
+function keepOnly<T>(ids: Signal<string[]>, views: Map<string, Signal<T>>, present: ReadonlySet<string>): void {
+  ids.value = ids.value.filter((id) => present.has(id));
+  for (const id of views.keys()) if (!present.has(id)) views.delete(id);
 }
 
 function apply(delta: Delta): void {
@@ -210,20 +239,10 @@ function apply(delta: Delta): void {
     setClock(delta.server_at);
     putLanes(delta.lanes);
     putZones(delta.zones);
-    if (delta.devices.length > 0) {
-      const next = new Map(devices.value);
-      for (const view of delta.devices) {
-        if (view.availability === "removed") next.delete(view.device);
-        else next.set(view.device, view);
-      }
-      devices.value = next;
-    }
+    putDevices(delta.devices);
     if (delta.evacuation !== null) evacuation.value = delta.evacuation;
-    if (delta.flow.length > 0) putFlow(delta.flow);
-    if (delta.feed.length > 0) {
-      const lines = delta.feed.map((event) => ({ ...event, seq: ++feedSeq }));
-      feed.value = [...feed.value, ...lines].slice(-FEED_LINES);
-    }
+    putFlow(delta.flow);
+    putFeed(delta.feed);
   });
 }
 
@@ -253,7 +272,24 @@ function putZones(views: ZoneView[]): void {
   if (fresh.length > 0) zoneIds.value = [...zoneIds.value, ...fresh];
 }
 
+function putDevices(views: DeviceView[]): void {
+  if (views.length === 0) return;
+  const next = new Map(devices.value);
+  for (const view of views) {
+    if (view.availability === "removed") next.delete(view.device);
+    else next.set(view.device, view);
+  }
+  devices.value = next;
+}
+
+function putFeed(events: FeedEvent[]): void {
+  if (events.length === 0) return;
+  const lines = events.map((event) => ({ ...event, seq: ++feedSeq }));
+  feed.value = [...feed.value, ...lines].slice(-FEED_LINES);
+}
+
 function putFlow(points: FlowPoint[]): void {
+  if (points.length === 0) return;
   const byMinute = new Map(flow.value.map((point) => [point.minute, point]));
   for (const point of points) byMinute.set(point.minute, point);
   flow.value = [...byMinute.values()].sort((a, b) => a.minute - b.minute).slice(-FLOW_MINUTES);

@@ -3,35 +3,42 @@ import { clock, day } from "./format";
 import { language, setLanguage, t, word } from "./i18n";
 import { Icon } from "./icons";
 import { connection } from "./rpc";
-import { ageMs, serverNow, session, signOut, siteName, stale, view, type View } from "./store";
+import { helpOpen } from "./shortcuts";
+import { setSound, sound } from "./sound";
+import { ageMs, serverNow, session, signOut, siteName, stale } from "./store";
 import { setTheme, theme } from "./theme";
 
-export function TopBar({ shown, choices }: { shown: View; choices: View[] }): JSX.Element {
+export function TopBar({ title }: { title: string }): JSX.Element {
   return (
     <header class="topbar">
-      <h1 class="site">{siteName.value || "Paifang 牌坊"}</h1>
-      {choices.length > 1 && (
-        <nav class="tabs">
-          {choices.map((choice) => (
-            <button
-              key={choice}
-              type="button"
-              class={choice === shown ? "tab is-on" : "tab"}
-              aria-current={choice === shown ? "page" : undefined}
-              onClick={() => (view.value = choice)}
-            >
-              {t(choice)}
-            </button>
-          ))}
-        </nav>
-      )}
+      <p class="site">{siteName.value || "Paifang 牌坊"}</p>
+      <h1 class="page-title">{title}</h1>
       <span class="spacer" />
       <ConnectionState />
       <time class="clock" aria-label={t("clockLabel")}>
         <span class="date">{day(serverNow.value)}</span>
         <span class="time">{clock(serverNow.value)}</span>
       </time>
+      <button
+        type="button"
+        class="quiet only-icon"
+        aria-pressed={sound.value}
+        aria-label={t("soundSwitch")}
+        title={t(sound.value ? "soundOn" : "soundOff")}
+        onClick={() => setSound(!sound.value)}
+      >
+        <Icon name={sound.value ? "bell" : "bellOff"} size="1.3em" />
+      </button>
       <Switches />
+      <button
+        type="button"
+        class="quiet only-icon"
+        aria-label={t("keys")}
+        title={`${t("keys")} (?)`}
+        onClick={() => (helpOpen.value = true)}
+      >
+        <Icon name="question" size="1.3em" />
+      </button>
       <span class="who">
         <Icon name="person" />
         <span>
@@ -39,7 +46,7 @@ export function TopBar({ shown, choices }: { shown: View; choices: View[] }): JS
           <small>{word("role", session.value?.role ?? "")}</small>
         </span>
       </span>
-      <button type="button" class="quiet" onClick={signOut}>
+      <button type="button" class="quiet" onClick={() => void signOut()}>
         {t("signOut")}
       </button>
     </header>
@@ -59,7 +66,8 @@ export function Switches(): JSX.Element {
       </button>
       <button
         type="button"
-        class="quiet"
+        class="quiet only-icon"
+        data-testid="theme"
         aria-label={t("theme")}
         title={t("theme")}
         onClick={() => setTheme(theme.value === "dark" ? "light" : "dark")}

@@ -4,16 +4,21 @@ import { clock, count } from "./format";
 import { pick, t } from "./i18n";
 import { Icon, type IconName } from "./icons";
 import { call } from "./rpc";
+import { wall } from "./router";
 import { asCallError, may, zone, zoneIds } from "./store";
+import type { ZoneView } from "./types";
 
+const STEADY_PER_MIN = 0.5;
+const SOON_S = 1800; // full within half an hour is worth a look
 const MINUTES_MOST = 1440;
 const MINUTES_USUAL = 30;
 
-export function Zones(): JSX.Element {
+/** `plain`: without the orders for a zone. */
+export function Zones({ plain = false }: { plain?: boolean }): JSX.Element {
   return (
     <section class="zones" aria-label={t("zones")}>
       {zoneIds.value.map((id) => (
-        <Zone key={id} id={id} />
+        <Zone key={id} id={id} plain={plain} />
       ))}
     </section>
   );
@@ -34,7 +39,7 @@ const names = {
   stopped: "zoneStopped",
 } as const;
 
-function Zone({ id }: { id: string }): JSX.Element {
+function Zone({ id, plain }: { id: string; plain: boolean }): JSX.Element {
   const view = zone(id);
   const [icon, tone] = looks[view.state] ?? ["dot", "warn"];
   const name = names[view.state as keyof typeof names];
@@ -73,6 +78,7 @@ function Zone({ id }: { id: string }): JSX.Element {
           <rect class="gauge-held" x={share} width={heldShare} height="8" />
         </svg>
       )}
+      <Trend view={view} />
       <p class="held muted">
         {[
           view.held > 0 && t("held", { n: view.held }),
@@ -85,9 +91,29 @@ function Zone({ id }: { id: string }): JSX.Element {
           .filter(Boolean)
           .join(" · ") || "\u00a0"}
       </p>
-      {(may("zone.stop") || may("zone.calibrate")) && <Commands id={id} />}
+      {!plain && !wall && (may("zone.stop") || may("zone.calibrate")) && <Commands id={id} />}
     </article>
   );
+}
+
+/** Which way it goes, how fast, and when it will be full if it goes on like this. */
+function Trend({ view }: { view: ZoneView }): JSX.Element {
+  const pace = view.trend_per_min;
+  if (pace === null) return <p class="trend muted">{"\u00a0"}</p>;
+  const flat = Math.abs(pace) < STEADY_PER_MIN;
+  const n = Math.abs(pace) < 10 ? Math.abs(pace).toFixed(1) : count(Math.round(Math.abs(pace)));
+  return (
+    <p class="trend" data-testid="trend">
+      <Icon name={flat ? "trendFlat" : pace > 0 ? "trendUp" : "trendDown"} /> {flat ? t("trendFlat") : t(pace > 0 ? "trendUp" : "trendDown", { n })}
+      {view.full_in_s !== null && view.state !== "full" && (
+        <b class={view.full_in_s < SOON_S ? "warn" : ""}> · {t("fullIn", { time: span(view.full_in_s) })}</b>
+      )}
+    </p>
+  );
+}
+
+function span(s: number): string {
+  return s < 5400 ? t("minutes", { n: Math.max(1, Math.round(s / 60)) }) : t("hours", { n: (s / 3600).toFixed(1) });
 }
 
 /** Stops with their latest end, and corrections; folded away, because they are seldom wanted. */
