@@ -107,6 +107,7 @@ class Decider:
         self._under_way = 0
         self.mode = EDGE  # until the server has answered once
         self._why = "no_link"  # of the upload's words
+        self._alone = trio.Lock()
         self._up = False
         self._unproven = False  # it was too slow, and has taken no record since
         self._back_at = -math.inf  # Trio's clock: when we went back to it
@@ -116,6 +117,7 @@ class Decider:
 
     async def run(self, me: Address) -> None:
         self._under_way = 0
+        self._alone = trio.Lock()
         async with trio.open_nursery() as nursery:
             while True:
                 envelope = await me.receive()
@@ -233,11 +235,12 @@ class Decider:
             if scan.direction is not Direction.EXIT:
                 return await self._deny(scan, Refusal(code=exc.reason), b"", asked=asked)
             identity, code = Identity(b""), None
-        known = await self._disk.do(lambda book: self._look(question, identity, code, book))
-        verdict = decide_alone(question, known, self._policy)
-        if isinstance(verdict, Refusal):
-            return await self._deny(scan, verdict, identity.hash, asked=asked)
-        return await self._admit(question, verdict, identity, asked=asked)
+        async with self._alone:  # nobody decides between our looking and our writing
+            known = await self._disk.do(lambda book: self._look(question, identity, code, book))
+            verdict = decide_alone(question, known, self._policy)
+            if isinstance(verdict, Refusal):
+                return await self._deny(scan, verdict, identity.hash, asked=asked)
+            return await self._admit(question, verdict, identity, asked=asked)
 
     def _look(self, question: Decide, identity: Identity, code: TicketCode | None, book: Book) -> Alone:
         """Everything that is known here of a credential; in the disk's thread."""

@@ -111,7 +111,8 @@ class UploadActor:
             raise ConnectionError(f"the server answers {type(reply).__name__} {getattr(reply, 'code', '')}")
         self._uploads += 1
         upto = reply.upto
-        self._records += await self._disk.do(lambda book: book.acknowledged(reply.journal, upto))
-        if upto < rows[0].seq:
-            raise ConnectionError(f"the server has records up to {upto} only")
+        gone = await self._disk.do(lambda book: book.acknowledged(reply.journal, upto))
+        self._records += gone
+        if not gone:  # nothing would change by asking at once again
+            raise ConnectionError(f"the server has records up to {upto} of journal {reply.journal!r}")
         return True
