@@ -138,6 +138,11 @@ class KeyRing:
         message = len(name).to_bytes(2, "big") + name + value.encode("utf-8", "surrogatepass")
         return hmac.digest(self._id_hash, message, "sha256")
 
+    @property
+    def hash_key(self) -> bytes:
+        """The secret behind `hash_id`. It leaves the server only for a lane controller that decides alone."""
+        return self._id_hash
+
     def rotating_key(self, ticket: int) -> bytes:
         """The key (32 bytes) of a ticket's rotating codes, for the holder's app and for `protocols.rotating`."""
         return self.hash_id("rotating-key", str(ticket))
