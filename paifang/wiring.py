@@ -29,6 +29,7 @@ from core import Address, Child, DeadLetters, Inspection, Notice, Supervisor, in
 from drivers.base import DriverStatistics
 from drivers.nng import SafetyServer, WorkServer
 from paifang._wire_accounts import accounts_of
+from paifang._wire_cases import cases
 from paifang._wire_devices import Devices
 from paifang._wire_evacuation import places, unsensing
 from paifang._wire_link import link_actor
@@ -128,6 +129,7 @@ class _Builder:
         self.phones = self.address("phones", 128)
         self.explainer = self.address("explainer", 32)
         self.reports = self.address("reports", 32)
+        self.cases = self.address("cases", 32)
         self.reloader = self.address("reload", 8)
         self.health = self.address("health", 64)
         self.evacuation = self.address("evacuation", 1024)
@@ -292,6 +294,10 @@ class _Builder:
             Child(self.phones, phones(site, self.keys, self.lanes, self.ledger, self.zones).run),
             Child(self.explainer, explainer.run),
             Child(self.reports, reports(site, self.dsn).run),
+            Child(
+                self.cases,
+                cases(site, self.dsn, self.keys, ledger=self.ledger, office=self.office, hub=self.hub).run,
+            ),
             *([] if self.path is None else [Child(self.reloader, self._reload(self.path).run)]),
         ]
 
@@ -363,6 +369,7 @@ class _Builder:
             "phones": self.phones,
             "explainer": self.explainer,
             "reports": self.reports,
+            "cases": self.cases,
             "sales": self.sales,
             "office": self.office,
         }

@@ -14,6 +14,7 @@ from protocols import phone as p
 from protocols.console_rights import (
     CALIBRATE,
     CARDS,
+    CASES,
     CODES,
     CODES_EXPORT,
     CONFIGURE,
@@ -142,6 +143,13 @@ _TABLE: tuple[Method, ...] = (
         four_eyes="always: not whoever drew the codes",
     ),
     _change("codes.page", c.GetCodes, c.CodePage, CODES_EXPORT),
+    # cases and histories
+    _read("cases.list", c.ListCases, c.CaseList, CASES),
+    _change("cases.acknowledge", c.AcknowledgeCase, c.Done, CASES, audit="actor"),
+    _change("cases.assign", c.AssignCase, c.Done, CASES, audit="actor"),
+    _change("cases.note", c.NoteCase, c.Done, CASES, audit="actor"),
+    _change("cases.close", c.CloseCase, c.Done, CASES, audit="actor"),
+    _read("find.history", c.FindHistory, c.FindResult, FIND),
     # users
     _read("users.list", c.ListUsers, c.UserList, USERS),
     _read("users.roles", c.ListRoles, c.RoleList, USERS),

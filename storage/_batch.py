@@ -36,6 +36,7 @@ from storage.interfaces import (
     AddShort,
     AuditEntry,
     Calibrate,
+    CaseWork,
     CounterBaseline,
     DecideRule,
     Explain,
@@ -58,7 +59,7 @@ POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 UNANSWERED = (RefusedScan, OpenCase, PrintJobState, AuditEntry, IncidentNote)
 KNOWN: frozenset[type[Base]] = frozenset((
     *GATE_OPS, *SALES_OPS, *QUESTIONS, Explain, *HANDLERS, *OFFICE_QUESTIONS,
-    OpenCase, AuditEntry, IncidentNote, Sweep,
+    OpenCase, CaseWork, AuditEntry, IncidentNote, Sweep,
 ))  # fmt: skip
 BEGIN, COMMIT = "begin", "commit"
 GATE_TYPES = frozenset((*GATE_OPS, Sweep))
@@ -292,6 +293,7 @@ _BOOKED: dict[type[Base], Callable[[Books, Any], Any]] = {
 _SOLD: dict[type[Base], Callable[[Sales, Any], Any]] = {SaleOp: Sales.sale, PrintJobState: Sales.print_job}
 _RECORDED: dict[type[Base], Callable[[Records, Any], Any]] = {
     OpenCase: Records.open_case,
+    CaseWork: Records.case_work,
     AuditEntry: Records.entry,
     IncidentNote: Records.note,
 }

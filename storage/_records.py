@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from storage._pq import Connection
 from storage._rows import Rows, check_text
-from storage.interfaces import AuditEntry, IncidentNote, LedgerRefused, OpenCase
+from storage.interfaces import AuditEntry, CaseWork, IncidentNote, LedgerRefused, Ok, OpenCase
 from storage.queries import load
 
 FIRST_HASH = bytes(32)  # before the first entry of a site
-WRITES = ("insert_cases", "insert_incidents", "insert_notes", "insert_audit")
+WRITES = ("insert_cases", "insert_case_notes", "close_cases", "insert_incidents", "insert_notes", "insert_audit")
 
 
 class AuditHead(NamedTuple):
@@ -51,6 +51,18 @@ class Records:
     def open_case(self, op: OpenCase) -> None:
         check_text(key=op.key, kind=op.kind, lane=op.lane, detail=op.detail)
         self.case(op.key, op.kind, op.lane, op.severity, op.detail, op.at)
+
+    def case_work(self, op: CaseWork) -> Ok:
+        """Write down what somebody did about a case, and in the audit log. Raises LedgerRefused without a user."""
+        self.entry(
+            AuditEntry(
+                user=op.user, role="", action=f"cases.{op.what}", subject=f"case {op.case}", reason=op.detail, at=op.at
+            )
+        )
+        self.rows.add("insert_case_notes", op.case, op.at, op.user, op.what, op.detail)
+        if op.what == "closed":
+            self.rows.add("close_cases", op.case, op.at)
+        return Ok()
 
     def note(self, op: IncidentNote) -> None:
         check_text(kind=op.kind, lane=op.lane, user=op.user, detail=op.detail)

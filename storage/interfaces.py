@@ -432,6 +432,19 @@ class OpenCase(Base, frozen=True, kw_only=True):
     at: float
 
 
+class CaseWork(Base, frozen=True, kw_only=True):
+    """What somebody did about a case: `what` is acknowledged, assigned (`detail`: to whom), note or closed.
+
+    Answered with `Ok`; its entry in the audit log is written with it.
+    """
+
+    case: int
+    what: str
+    detail: str
+    user: str
+    at: float
+
+
 class SaleLineOp(msgspec.Struct, frozen=True, kw_only=True):
     product: str
     quantity: int

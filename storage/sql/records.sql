@@ -9,6 +9,17 @@ on conflict (site, key) do nothing
 update cases set state = 'resolved', resolved_at = to_timestamp($3)
  where site = $1 and key = any ($2::text[]) and state = 'open'
 
+-- name: insert_case_notes
+insert into case_notes (site, case_id, at, user_name, what, detail)
+select $1, case_id, to_timestamp(at), user_name, what, detail
+  from unnest($2::bigint[], $3::float8[], $4::text[], $5::text[], $6::text[])
+       as new (case_id, at, user_name, what, detail)
+
+-- name: close_cases
+update cases c set state = 'closed', resolved_at = to_timestamp(new.at)
+  from (select case_id, min(at) as at from unnest($2::bigint[], $3::float8[]) as given (case_id, at) group by 1) new
+ where c.site = $1 and c.case_id = new.case_id and c.state <> 'closed'
+
 -- name: insert_incidents
 insert into incidents (site, incident, started_at)
 select $1, incident, to_timestamp(min(noted_at))

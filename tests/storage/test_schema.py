@@ -48,6 +48,6 @@ async def test_every_append_only_table_refuses_change_and_deletion() -> None:
             """select tgrelid::regclass::text as name, pg_get_triggerdef(oid) as text from pg_trigger
                 where tgname = 'append_only' and tgenabled = 'O'""",
         )
-    others = {"abandoned_scans", "calibrations", "counter_baselines", "day_closes", "zone_stops"}
+    others = {"abandoned_scans", "calibrations", "case_notes", "counter_baselines", "day_closes", "zone_stops"}
     assert {row["name"] for row in rows} == {*LOGS, *others}
     assert all("BEFORE DELETE OR UPDATE" in row["text"] for row in rows)
