@@ -112,7 +112,7 @@ class EdgeLink:
                     case Woken():
                         self._woken.set()
                         offer(self._lists, Hint())
-                    case ModeChanged(mode=mode, why=why):
+                    case ModeChanged(mode=mode, why=why) if why:  # that it is over, the server sees by itself
                         nursery.start_soon(self._note, mode, why)
                     case Stop():
                         nursery.cancel_scope.cancel()
