@@ -6,6 +6,7 @@ from memory, synchronously, and touches nothing of the work side.
 
 from __future__ import annotations
 
+import collections
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -14,18 +15,24 @@ from typing import Protocol
 import structlog
 import trio
 
+from actors._clocks import DeviceClocks
 from actors._common import offer
 from actors.evacuation import Broadcast
 from actors.lane import LinkCall, SafetySeen
 from actors.lane._link import Wake
+from actors.lists import LaneCall
 from core import ActorError, Address, Stop, new_trace
 from protocols import devicelink as link
 from protocols.console import DeviceView, FeedEvent
+from protocols.messages import Telemetry
 
 LANE_ANSWER_S = 1.8  # a little less than the link's own answer deadline
 UNKNOWN_SHOWN_MAX = 50  # different unknown device names shown on the console; a scanner of names must not fill it
 UNKNOWN_EVERY_S = 10.0  # between two feed lines about unknown devices
 STATISTICS_EVERY_S = 5.0
+PUBLISHED_AT_ONCE = 8  # releases of single lanes: half of what may wait for a subscriber
+PUBLISH_EVERY_S = 0.05
+CLOCK_TOLERANCE_S = 30.0  # a device's clock that is further off is told to people
 WORK_RETRY_MIN_S, WORK_RETRY_MAX_S = 0.1, 2.0  # between two tries to open the work sockets
 
 
@@ -53,11 +60,16 @@ OnSafety = Callable[[link.SafetyRequest], link.SafetyState]
 Watch = Callable[[Callable[[], None]], Awaitable[None]]
 
 
+class _Publish(Telemetry, frozen=True, kw_only=True):
+    """Go on publishing."""
+
+
 class LinkActor:
     """Child of `safety`. `lanes` maps a device's name to its lane's (name, address).
 
     `make_work` and `make_safety` build the sockets round our two handlers; they are made anew at each start.  `watch`
-    calls back whenever connections that are open may no longer be wanted.
+    calls back whenever connections that are open may no longer be wanted.  `books` hears of clocks that are off.
+    `services` answer what is no matter of the lane's actor: lists, and journals.
     """
 
     def __init__(
@@ -69,7 +81,13 @@ class LinkActor:
         make_work: Callable[[Handler], WorkSocket],
         make_safety: Callable[[OnSafety], SafetySocket],
         watch: Watch | None = None,
+        books: Address | None = None,
+        clock_tolerance_s: float = CLOCK_TOLERANCE_S,
+        services: Mapping[type[link.WorkRequest], Address] | None = None,
     ) -> None:
+        self._services = services or {}
+        names = {device: lane for device, (lane, _) in lanes.items()}
+        self._clocks = DeviceClocks(clock_tolerance_s, names, hub=hub, books=books)
         self._watch = watch
         self._site = site
         self._lanes = lanes
@@ -78,10 +96,12 @@ class LinkActor:
         self._make_safety = make_safety
         self._release: link.Release | None = None
         self._releases: dict[str, link.Release] = {}  # by lane, while not the whole site is released
+        self._to_publish: collections.deque[link.Release] = collections.deque()
         self._unknown: dict[str, int] = {}
         self._unknown_told_at = -UNKNOWN_EVERY_S
 
     async def run(self, me: Address) -> None:
+        self._me = me
         work = self._make_work(self._on_work)
         safety = self._make_safety(self._on_safety)
         async with trio.open_nursery() as nursery:
@@ -96,6 +116,8 @@ class LinkActor:
                     case Broadcast(release=release, lanes=lanes):
                         self._release, self._releases = release, lanes
                         self._publish(safety)
+                    case _Publish():
+                        self._publish_some(safety)
                     case Wake(device=device):
                         work.wake(device)
                     case Stop():
@@ -103,12 +125,20 @@ class LinkActor:
                         return
 
     def _publish(self, safety: SafetySocket) -> None:
-        """Say the release of the whole site, or those of single lanes."""
+        """Say the release of the whole site, or those of single lanes: some now, the others when those have left."""
+        self._to_publish.clear()
         if self._release is not None:
             safety.publish(self._release)
-        else:
-            for release in self._releases.values():
-                safety.publish(release)
+            return
+        self._to_publish.extend(self._releases.values())
+        self._publish_some(safety)
+
+    def _publish_some(self, safety: SafetySocket) -> None:
+        """Everybody hears every publication, and who has too many waiting is cut off. A lane's poll finds its own."""
+        for _ in range(min(PUBLISHED_AT_ONCE, len(self._to_publish))):
+            safety.publish(self._to_publish.popleft())
+        if self._to_publish:
+            self._me.set_timer("publish", PUBLISH_EVERY_S, _Publish())
 
     async def _keep_working(self, work: WorkSocket) -> None:
         """Serve the work sockets for ever. What is wrong with them (a port that is taken) is not safety's trouble."""
@@ -142,9 +172,16 @@ class LinkActor:
         if known is None:
             self._stranger(request.device)
             return _refused(request, "unknown_device", "this device is not in the site file")
-        _, address = known
+        lane, address = known
+        heard = self._clocks.heard(request)
+        call: LinkCall | LaneCall = LinkCall(request=heard)
+        service = self._services.get(type(request))
+        if service is not None:  # with the device's own clock: whoever books it puts all its times right
+            address, call = service, LaneCall(lane=lane, request=request)
+        elif isinstance(request, link.GetList | link.Upload):
+            return _refused(request, "unavailable", "this server has no lists and takes no journals")
         try:
-            reply = await address.ask(LinkCall(request=request), LANE_ANSWER_S, trace=new_trace())
+            reply = await address.ask(call, LANE_ANSWER_S, trace=new_trace())
         except ActorError:
             return _refused(request, "unavailable", "the lane did not answer in time; repeat")
         if isinstance(reply, link.Welcome):

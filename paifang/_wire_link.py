@@ -15,6 +15,7 @@ from drivers.nng import Peer, SafetyServer, WorkServer
 from paifang._wire_pki import FOLDER, CertificateWatch, LinkGuard, uses_tls
 from paifang.pki_enrol import EnrolServer
 from paifang.site import SiteFile
+from protocols.devicelink import WorkRequest
 
 RETRY_S = 5.0  # before what failed beside the link is tried again
 
@@ -29,8 +30,9 @@ def link_actor(
     hub: Address,
     ledger: Address,
     servers: dict[str, WorkServer | SafetyServer],
+    services: Mapping[type[WorkRequest], Address] | None = None,
 ) -> LinkActor:
-    """The actor of the link. `lanes` maps a device's name to its lane's (name, address).
+    """The actor of the link. `lanes` maps a device's name to its lane's (name, address); `services` as in `LinkActor`.
 
     The sockets in use are put into `servers`, under `work` and `safety`.
     """
@@ -65,6 +67,9 @@ def link_actor(
         make_work=make_work,
         make_safety=make_safety,
         watch=None if guard is None else watch,
+        books=ledger,
+        clock_tolerance_s=addresses.clock_tolerance_s,
+        services=services,
     )
 
 

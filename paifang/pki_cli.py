@@ -13,7 +13,7 @@ import msgspec
 
 from paifang._command import DATA, EXIT_WRONG, JSON, SITE_OPTION, carry_out, load_site, show
 
-DEFAULT_IDENTITY = Path("identity")
+DEFAULT_IDENTITY = Path("lane-var") / "identity"  # where `paifang lane` looks for it
 
 
 @click.group()
