@@ -96,16 +96,39 @@ class LinkActor:
         self._make_safety = make_safety
         self._release: link.Release | None = None
         self._releases: dict[str, link.Release] = {}  # by lane, while not the whole site is released
+        self._safety: SafetySocket | None = None
+        self._said: Broadcast | None = None  # published by `say`, and told to us as well
         self._to_publish: collections.deque[link.Release] = collections.deque()
         self._unknown: dict[str, int] = {}
         self._unknown_told_at = -UNKNOWN_EVERY_S
 
+    def say(self, broadcast: Broadcast) -> None:
+        """Publish in the caller's turn: before the tasks of hundreds of lanes, which were told as well, have theirs.
+
+        For the evacuation alone, which tells us the same again, should we not be there now. Never waits, never raises.
+        """
+        if self._safety is None:
+            return
+        try:
+            self._take(broadcast)
+        except Exception:  # whatever it is, the evacuation goes on
+            log.exception("link.not_said")
+
+    def _take(self, broadcast: Broadcast) -> None:
+        """A new broadcast is published; one that was just said already is not."""
+        if broadcast is self._said or self._safety is None:
+            return
+        self._release, self._releases = broadcast.release, broadcast.lanes
+        self._publish(self._safety)
+        self._said = broadcast
+
     async def run(self, me: Address) -> None:
-        self._me = me
+        self._me, self._safety, self._said = me, None, None
         work = self._make_work(self._on_work)
         safety = self._make_safety(self._on_safety)
         async with trio.open_nursery() as nursery:
             await nursery.start(safety.run)
+            self._safety = safety
             self._publish(safety)  # restarted in the middle of an evacuation
             nursery.start_soon(self._keep_working, work)
             if self._watch is not None:
@@ -113,9 +136,9 @@ class LinkActor:
             while True:
                 envelope = await me.receive()
                 match envelope.msg:
-                    case Broadcast(release=release, lanes=lanes):
-                        self._release, self._releases = release, lanes
-                        self._publish(safety)
+                    case Broadcast() as broadcast:
+                        self._take(broadcast)
+                        self._said = None  # the same one told again is a repetition, and meant
                     case _Publish():
                         self._publish_some(safety)
                     case Wake(device=device):

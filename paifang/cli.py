@@ -213,8 +213,7 @@ def inspect(site: Path, data: Path, url: str, user: str, watch: bool, as_json: b
     """
     from paifang.inspect import inspect_site
 
-    http = load_site(site).http
-    address = url or f"ws://{http.host}:{http.port}/channel"
+    address = url or channel_url(load_site(site))
     password = os.environ.get("PAIFANG_PASSWORD") or click.prompt("Password", hide_input=True)
     carry_out(inspect_site, address, user, password, watch, as_json)
 
@@ -242,14 +241,14 @@ def explain(code: str, lane: str, at: str, face: bool, site: Path, url: str, use
     timezone = sitefile.site.timezone
     presented = (sys.stdin.readline() if code == "-" else code).strip()
     asked = ExplainScan(code=presented, lane=lane, at=carry_out(moment, at, timezone), face_ok=face)
-    address = url or f"ws://{sitefile.http.host}:{sitefile.http.port}/channel"
+    address = url or channel_url(sitefile)
     password = os.environ.get("PAIFANG_PASSWORD") or click.prompt("Password", hide_input=True)
     admitted = carry_out(explain_ticket, address, user, password, asked, timezone, as_json)
     sys.exit(0 if admitted else EXIT_WRONG)
 
 
 @main.command()
-@click.argument("name", type=click.Choice(["runtime", "admission", "face", "bus"]))
+@click.argument("name", type=click.Choice(["runtime", "admission", "face", "bus", "evacuation"]))
 @click.option("--quick", is_flag=True, help="Seconds instead of a minute, and less exact.")
 @click.option("--history", type=click.IntRange(0), default=0, help="admission: again after so many past passages.")
 @_JSON

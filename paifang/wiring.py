@@ -29,13 +29,16 @@ from core import Address, Child, DeadLetters, Inspection, Notice, Supervisor, in
 from drivers.base import DriverStatistics
 from drivers.nng import SafetyServer, WorkServer
 from paifang._wire_accounts import accounts_of
+from paifang._wire_alarms import Outgoing
 from paifang._wire_cases import cases
 from paifang._wire_devices import Devices
 from paifang._wire_evacuation import places, unsensing
 from paifang._wire_link import link_actor
+from paifang._wire_lists import LaneServices
 from paifang._wire_methods import recorder, routes
 from paifang._wire_phones import phones
 from paifang._wire_reports import reports
+from paifang._wire_wallet import wallets
 from paifang.announce import Announcer
 from paifang.faces import matcher
 from paifang.keys import KeyRing
@@ -44,6 +47,7 @@ from paifang.setups import plain_gates, product_setups, site_setup, ticket_signe
 from paifang.site import SiteFile
 from paifang.slips import ticket_slips
 from paifang.watch import Watch
+from paifang.webtls import web_tls
 from protocols.console_rights import VIEW
 from protocols.devicelink import (
     Release,
@@ -116,7 +120,8 @@ class _Builder:
         self.dsn = dsn
         self.keys = keys
         self.dead_letters = DeadLetters()
-        self.hub = self.address("consoles", HUB_MAILBOX_CAPACITY)
+        self.outgoing = Outgoing(site, data, self.dead_letters)
+        self.hub = self.outgoing.tapped("consoles", HUB_MAILBOX_CAPACITY)
         self.ledger = self.address("ledger", LEDGER_MAILBOX_CAPACITY)
         self.admission = self.address("admission", ADMISSION_MAILBOX_CAPACITY)
         self.occupancy = self.address("occupancy", 512)
@@ -129,14 +134,17 @@ class _Builder:
         self.phones = self.address("phones", 128)
         self.explainer = self.address("explainer", 32)
         self.reports = self.address("reports", 32)
+        self.wallets = self.address("wallets", 32)
         self.cases = self.address("cases", 32)
         self.reloader = self.address("reload", 8)
         self.health = self.address("health", 64)
         self.evacuation = self.address("evacuation", 1024)
         self.link = self.address("link", 512)
         self.announcer = self.address("announcer", 16)
+        self.lane_services = LaneServices(self.address("lists", 64), self.address("uploads", 64))
         self.web = self.address("web", 16)
         self.watch = self.address("watch", 16)
+        self.web_tls = web_tls(site, data)
         self.statistics: dict[str, Callable[[], DriverStatistics]] = {}
         self.links: dict[str, WorkServer | SafetyServer] = {}
         self.lanes = {lane.id: self.address(f"lane/{lane.id}", LANE_MAILBOX_CAPACITY) for lane in site.lanes}
@@ -159,8 +167,8 @@ class _Builder:
     def build(self) -> BuiltSite:
         console = self._console()
         tree = SiteTree(
-            evacuation=Child(self.evacuation, self._evacuation().run),
             link=self._link(),
+            evacuation=Child(self.evacuation, self._evacuation().run),
             devices=[*self._device_children(), self._announcer()],
             business=[*self._business(console), Child(self.watch, self._watch(console).run)],
         )
@@ -199,6 +207,7 @@ class _Builder:
             places=places(self.site),
             unsensing=unsensing(self.site),
             announcer=self.announcer,
+            say=lambda broadcast: self.link_actor.say(broadcast),
         )
 
     def _announcer(self) -> Child:
@@ -207,8 +216,11 @@ class _Builder:
 
     def _link(self) -> Child:
         devices = {lane.device: (lane.id, self.lanes[lane.id]) for lane in self.site.lanes if lane.device is not None}
-        actor = link_actor(self.site, self.data, devices, hub=self.hub, ledger=self.ledger, servers=self.links)
-        return Child(self.link, actor.run)
+        places = {"hub": self.hub, "ledger": self.ledger}
+        self.link_actor = link_actor(
+            self.site, self.data, devices, servers=self.links, services=self.lane_services.serves, **places
+        )
+        return Child(self.link, self.link_actor.run)
 
     def _device_children(self) -> list[Child]:
         parts = LaneParts(
@@ -280,11 +292,13 @@ class _Builder:
         desk = Desk(lanes=self.lanes, ledger=self.ledger, inspect=self._inspect)
         return [
             Child(self.hub, hub.run),
+            *self.outgoing.children(self.hub),
             Child(self.health, Health(hub=self.hub).run),
             Child(self.accounts, accounts.run),
             Child(self.web, console.run),
             Child(self.occupancy, occupancy.run),
             Child(self.ledger, ledger.run, shutdown_s=10.0),
+            *self.lane_services.children(self.site, self.dsn, self.keys, self.ledger),
             Child(self.admission, admission.run),
             Child(self.passes, passes.run),
             Child(self.sales, self._sales(verifier).run),
@@ -294,10 +308,12 @@ class _Builder:
             Child(self.phones, phones(site, self.keys, self.lanes, self.ledger, self.zones).run),
             Child(self.explainer, explainer.run),
             Child(self.reports, reports(site, self.dsn).run),
+            Child(self.wallets, wallets(site, self.keys, self.ledger).run),
             Child(
                 self.cases,
                 cases(site, self.dsn, self.keys, ledger=self.ledger, office=self.office, hub=self.hub).run,
             ),
+            *([] if self.web_tls is None else [Child(self.address("web_tls", 8), self.web_tls.run)]),
             *([] if self.path is None else [Child(self.reloader, self._reload(self.path).run)]),
         ]
 
@@ -353,6 +369,7 @@ class _Builder:
             accounts=self.accounts,
             routes=routes(self._answerers()),
             record=recorder(self.ledger),
+            tls=None if self.web_tls is None else self.web_tls.context,
             site_id=self.site.site.id,
             site_name=self.site.site.name,
             view_permission=VIEW,
@@ -369,6 +386,7 @@ class _Builder:
             "phones": self.phones,
             "explainer": self.explainer,
             "reports": self.reports,
+            "wallets": self.wallets,
             "cases": self.cases,
             "sales": self.sales,
             "office": self.office,
@@ -393,6 +411,7 @@ class _Builder:
             drivers=self.statistics,
             links=lambda: {name: server.statistics() for name, server in self.links.items()},
             console=console.statistics,
+            more=[self.outgoing.metrics],
         )
         return self.watcher
 

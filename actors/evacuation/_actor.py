@@ -50,6 +50,7 @@ class Evacuation(Releasing):
     `gates` are the boards' actors, by lane: they are told beside their lanes, so that a lane which is being restarted
     keeps nobody in.  `verify` judges what a device shows that claims to be released.  `places` says where each lane is,
     `unsensing` which of them have gates that cannot tell whether they are open, and `announcer` is told last of all.
+    `say` publishes at once on the device link, and never raises (`actors.link.LinkActor.say`).
     """
 
     async def run(self, me: Address) -> None:

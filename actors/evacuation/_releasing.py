@@ -58,10 +58,12 @@ class Releasing:
         places: Mapping[str, Place] | None = None,
         unsensing: frozenset[str] = frozenset(),
         announcer: Address | None = None,
+        say: Callable[[Broadcast], None] = lambda broadcast: None,
     ) -> None:
         self._lanes = lanes
         self._gates = gates
         self._link = link_address
+        self._say = say
         self._hub = hub
         self._record = Record(ledger, hub)
         self._sign = sign
@@ -210,10 +212,12 @@ class Releasing:
         assert incident is not None
         self._file.know(incident)
         order = Release(incident=incident, drill=drill)
+        broadcast = self._broadcast(incident)
+        self._say(broadcast)  # leaves now, whatever the lanes' own actors have to do first
         told = [lane for lane in self._lanes if lane in lanes]
         for lane in told:
             self._lanes[lane].tell(order, system=True)
-        self._link.tell(self._broadcast(incident), system=True)
+        self._link.tell(broadcast, system=True)
         for lane, gate in self._gates.items():
             if lane in lanes:
                 gate.tell(GateRelease(), system=True)

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import resource
 import ssl
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
@@ -361,7 +362,7 @@ class Publisher:
 
     async def _talk(self, peer: Peer, stream: trio.abc.Stream, decoder: Decoder, early: list[bytes]) -> None:
         async with trio.open_nursery() as nursery:
-            outlet = _Outlet(nursery.cancel_scope)
+            outlet = _Outlet(nursery.cancel_scope, stream)
             self._outlets.add(outlet)
             try:
                 nursery.start_soon(outlet.run, stream)
@@ -375,14 +376,24 @@ class Publisher:
 class _Outlet:
     """What waits for one subscriber."""
 
-    def __init__(self, connection: trio.CancelScope) -> None:
+    def __init__(self, connection: trio.CancelScope, stream: trio.abc.Stream) -> None:
         self._connection = connection
+        self._plain = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._queue: deque[bytes] = deque()
         self._wanted = trio.Event()
         self.waiting = 0  # publications that have not left
 
     def put(self, data: bytes) -> bool:
-        """False when the subscriber is too slow; it is cut off."""
+        """False when the subscriber is too slow; it is cut off.
+
+        Without TLS it leaves in this very turn if the socket takes it: hundreds of lanes have a release before any of
+        our own tasks does something about it.
+        """
+        if self._plain is not None and self.waiting == 0:
+            with suppress(OSError):  # full, or gone, which the task finds out
+                data = data[os.write(self._plain.fileno(), data) :]
+            if not data:
+                return True
         if self.waiting >= QUEUE_MAX:
             self._connection.cancel()
             return False
