@@ -1,0 +1,192 @@
+"""Lane controllers as processes beside a real server: killed, cut off, hung, released, restarted."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from drivers.base import Barrier
+from paifang.lane_testing import LaneProcess, lane_rig
+from paifang.testing import until
+from protocols.console import Done, RearmLane, RestoreRequest, Trigger
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+NEIGHBOUR_S = 0.2  # within which a neighbour must know
+KILLS = 25  # of each of two lanes
+
+
+async def test_with_the_server_gone_a_used_code_is_refused_at_the_neighbour(tmp_path: Path) -> None:
+    """Also: losing the server opens nothing, everything is uploaded afterwards, and the audit finds nothing."""
+    async with lane_rig(tmp_path, lanes=2) as rig:
+        first, second = rig.lanes["c1"], rig.lanes["c2"]
+        codes = [(await rig.site.sell()).code for _ in range(4)]
+        assert await first.admit(codes[0])
+        await rig.listed()
+        rig.site.kill()
+        for lane in rig.lanes.values():
+            await lane.works(mode="offline_edge")
+        await trio.sleep(1.0)
+        assert {lane.sim.barrier.sensed for lane in rig.lanes.values()} == {Barrier.CLOSED}
+        assert not await second.scan(codes[0], patience_s=1.0), "used while the server was there"
+        assert await first.scan(codes[1])
+        await trio.sleep(NEIGHBOUR_S)
+        assert not await second.scan(codes[1], patience_s=1.0)
+        await first.sim.walk(0.1, ticket=None, visitor="test")
+        assert await second.admit(codes[2])
+        await rig.site.start()
+        for lane in rig.lanes.values():
+            await lane.works()
+            await lane.shows(lambda status: status["waiting_for_upload"] == 0, "has uploaded", 30)
+        await rig.site.settled()
+        assert await rig.site.value("select count(*) from passages where kind = 'granted'") == 3
+        assert not await first.scan(codes[2], patience_s=1.0), "the server knows it now"
+        assert await first.admit(codes[3])
+        await rig.site.settled()
+        assert (await rig.site.audit()).broken == []
+
+
+async def test_a_lane_that_is_killed_at_any_instant_loses_and_doubles_nobody(tmp_path: Path) -> None:
+    """Two lanes, 25 kills each, under traffic; the boards' own counters say who passed."""
+    chance = random.Random(5)
+    async with lane_rig(tmp_path, lanes=2) as rig:
+        sold = await rig.site.sell_all("adult", 160)
+        await rig.listed()
+        codes = [ticket.code for ticket in sold.tickets]
+        walked = dict.fromkeys(rig.lanes, 0)
+
+        async def visitors(lane: LaneProcess) -> None:
+            while codes:
+                async with lane.sim.queue:
+                    scanned = await lane.sim.scan(codes[-1], 2.0, cause="test")
+                    if scanned.opened:
+                        codes.pop()
+                        kind = await lane.sim.walk(chance.uniform(0.05, 0.3), ticket=None, visitor="test")
+                        walked[lane.name] += kind is not None
+                await trio.sleep(0.05)
+
+        async def killer(lane: LaneProcess) -> None:
+            for number in range(KILLS):
+                await lane.start()
+                if number % 5 == 4:  # now and then it gets as far as a visitor
+                    await lane.shows(lambda status: status["state"] == "idle", "idle", 30)
+                await trio.sleep(chance.uniform(0.0, 0.8))
+                lane.kill()
+
+        for lane in rig.lanes.values():
+            lane.kill()
+        async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as kills:
+                for lane in rig.lanes.values():
+                    nursery.start_soon(visitors, lane)
+                    kills.start_soon(killer, lane)
+            nursery.cancel_scope.cancel()
+        for lane in rig.lanes.values():
+            await lane.start()
+        for lane in rig.lanes.values():
+            await lane.works()
+            await until(lambda lane=lane: lane.sim.barrier.sensed is Barrier.CLOSED, "closed", 20)  # type: ignore[misc]
+            await lane.shows(lambda status: status["waiting_for_upload"] == 0, "has uploaded", 30)
+            await lane.shows(
+                lambda status, lane=lane: status["entries_today"] == lane.sim.board.entries,  # type: ignore[misc]
+                f"has counted {lane.sim.board.entries}",  # type: ignore[union-attr]
+                20,
+            )
+            await lane.shows(lambda status: status["waiting_for_upload"] == 0, "has uploaded", 30)
+        await rig.site.settled(30)
+        rows = await rig.site.rows("select lane, count(*) as n from passages where direction = 'entry' group by lane")
+        booked = {row["lane"]: row["n"] for row in rows}
+        assert booked == {name: lane.sim.board.entries for name, lane in rig.lanes.items()}  # type: ignore[union-attr]
+        assert sum(walked.values()) >= 4, "nobody passed at all"
+        assert (await rig.site.audit()).broken == []
+
+
+async def test_a_server_that_hangs_costs_the_first_visitor_a_second_and_nobody_after(tmp_path: Path) -> None:
+    async with lane_rig(tmp_path) as rig:
+        lane = rig.lanes["c1"]
+        codes = [(await rig.site.sell()).code for _ in range(3)]
+        await rig.listed()
+        rig.site.suspend()
+        try:
+            assert await lane.scan(codes[0], patience_s=15.0)
+            await lane.sim.walk(0.1, ticket=None, visitor="test")
+            await lane.works(mode="offline_edge")
+            start = trio.current_time()
+            assert await lane.scan(codes[1], patience_s=15.0)
+            assert trio.current_time() - start < 10.0
+            await lane.sim.walk(0.1, ticket=None, visitor="test")
+        finally:
+            rig.site.resume()
+        await lane.works()
+        assert await lane.admit(codes[2])
+        await lane.shows(lambda status: status["waiting_for_upload"] == 0, "has uploaded", 30)
+        await rig.site.settled(20)
+        assert await rig.site.value("select count(*) from passages where kind = 'granted'") == 3
+        assert (await rig.site.audit()).broken == []
+
+
+async def test_a_released_lane_stays_released_over_restarts_of_lane_and_server(tmp_path: Path) -> None:
+    async with lane_rig(tmp_path) as rig:
+        lane = rig.lanes["c1"]
+        await rig.site.ask("security1", "evacuation.trigger", Trigger(reason="test"), Done)
+        await until(lambda: lane.sim.released, "the lane is released")
+        lane.kill()
+        assert lane.sim.released
+        await lane.start()
+        await lane.shows(lambda status: status["released"] and status["state"] == "released", "released again")
+        rig.site.kill()
+        assert await lane.stop() == 0
+        assert lane.sim.released, "an orderly stop closes nothing"
+        await lane.start()
+        await lane.shows(lambda status: status["released"] and status["state"] == "released", "released, server gone")
+        assert lane.sim.released
+        await rig.site.start()
+        assert lane.sim.released
+        for user in ("security1", "security2"):
+            await rig.site.ask(user, "evacuation.restore", RestoreRequest(reason="over"), Done)
+        await lane.shows(lambda status: status["link_up"], "linked")
+        assert lane.sim.released, "a restore closes nothing by itself"
+        await rig.site.ask("security1", "lane.rearm", RearmLane(lane="c1"), Done)
+        await lane.works()
+        await until(lambda: lane.sim.barrier.sensed is Barrier.CLOSED, "the lane is closed")
+        assert not lane.status()["released"]
+
+
+async def test_the_lanes_own_fire_contact_opens_it_without_a_server_and_for_good(tmp_path: Path) -> None:
+    async with lane_rig(tmp_path) as rig:
+        lane = rig.lanes["c1"]
+        rig.site.kill()
+        await lane.works(mode="offline_edge")
+        board = lane.sim.board
+        assert board is not None
+        board.fire(True)  # type: ignore[union-attr]
+        await lane.shows(lambda status: status["released"], "latched")
+        board.fire(False)  # type: ignore[union-attr]
+        lane.kill()
+        await lane.start()
+        await lane.shows(lambda status: status["released"] and status["state"] == "released", "released again")
+        await until(lambda: lane.sim.released, "held open by the lane", 20)
+        assert await lane.sim.leave(0.1, "test", 5.0) is not None
+
+
+async def test_the_status_command_prints_how_the_journal_is_kept(tmp_path: Path) -> None:
+    async with lane_rig(tmp_path) as rig:
+        lane = rig.lanes["c1"]
+        assert b"synchronous=full journal_mode=wal" in (lane.folder / "lane.out").read_bytes()
+        command = [sys.executable, "-m", "paifang", "lane", "status", str(lane.path), "--data", str(lane.data)]
+        done = await trio.run_process(command, capture_stdout=True, check=False)
+        text = done.stdout.decode()
+        assert done.returncode == 0
+        assert "journal_mode: wal" in text
+        assert "synchronous: full" in text
+        assert "mode: online" in text
+        assert "running: True" in text
+        assert await lane.stop() == 0
+        done = await trio.run_process(command, capture_stdout=True, check=False)
+        assert b"running: False" in done.stdout
+
+
