@@ -101,7 +101,7 @@ class Showcase(StubSite):
         )
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Showcase]:  # type: ignore[override]
+    async def open(self) -> AsyncIterator[Showcase]:
         """Run it, with a day behind it."""
         self.tree = Supervisor("answers-tree", [Child(self.answers, self._answers_main)])
         async with running(self.tree), super().open():

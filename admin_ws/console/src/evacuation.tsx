@@ -194,7 +194,7 @@ function Progress({ view }: { view: EvacuationView }): JSX.Element {
               {late && <b> · {t("missing", { n: missing })}</b>}
             </span>
           </p>
-          <ul class="releases">
+          <ul class="releases" tabIndex={0} aria-label={t("lanes")}>
             {[...view.lanes].sort(worstFirst).map((release) => (
               <Release key={release.lane} release={release} sinceS={sinceS} />
             ))}
@@ -271,7 +271,7 @@ function Restore({ view }: { view: EvacuationView }): JSX.Element | null {
       )}
       {waiting.length > 0 && may("lane.rearm") && (
         <>
-          <ul class="releases">
+          <ul class="releases" tabIndex={0} aria-label={t("lanes")}>
             {waiting.map((id) => (
               <li key={id} class="release is-waiting">
                 <Icon name="wrench" size="1.2em" />

@@ -83,7 +83,7 @@ export function Feed(): JSX.Element {
           </button>
         ))}
       </div>
-      <ol class="lines">
+      <ol class="lines" tabIndex={0} aria-label={t("feed")}>
         {shown.value.map((line) => (
           <Line key={line.seq} line={line} language={language.value} />
         ))}

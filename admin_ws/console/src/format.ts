@@ -20,8 +20,10 @@ export function dateTime(epochS: number): string {
   return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${clock(epochS, false)}`;
 }
 
+const thousands = new Intl.NumberFormat("en-US"); // making one costs more than a thousand uses
+
 export function count(n: number): string {
-  return n.toLocaleString("en-US");
+  return n < 1000 && n >= 0 ? String(n) : thousands.format(n);
 }
 
 export function duration(s: number): string {

@@ -25,8 +25,9 @@ const texts = { ...frameTexts, ...pageTexts };
 
 export type Text = keyof typeof texts;
 
-export function t(key: Text, values: Record<string, string | number> = {}): string {
+export function t(key: Text, values?: Record<string, string | number>): string {
   const text: string = texts[key][language.value === "zh" ? 0 : 1];
+  if (values === undefined) return text;
   return text.replace(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? ""));
 }
 

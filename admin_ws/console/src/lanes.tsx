@@ -37,7 +37,7 @@ export function Lanes({ selected, onSelect }: LanesProps): JSX.Element {
       </header>
       <div onKeyDown={(event) => moveByArrow(event, ".tile")} class={`lanes ${total > DENSE_FROM ? "is-dense" : total > MANY_FROM ? "is-many" : ""}`}>
         {laneIds.value.map((id) => (
-          <Tile key={id} id={id} isSelected={selected === id} onSelect={onSelect} />
+          <Tile key={id} id={id} turns={total <= DENSE_FROM} isSelected={selected === id} onSelect={onSelect} />
         ))}
       </div>
     </section>
@@ -46,7 +46,7 @@ export function Lanes({ selected, onSelect }: LanesProps): JSX.Element {
 
 /** Was somebody refused here just now? */
 export function refusedNow(view: LaneView): boolean {
-  if (view.last_code === "" || view.last_code === "ok" || view.last_at === null) return false;
+  if (view.last_code === "" || view.last_code === "ok" || view.last_at === null) return false; // no look at the clock
   return serverNow.value - view.last_at < REFUSAL_SHOWN_S;
 }
 
@@ -82,15 +82,16 @@ export function isOpen(view: LaneView): boolean {
 
 interface TileProps {
   id: string;
+  turns: boolean; // shown for a moment when somebody passes; among hundreds it would only flicker
   isSelected: boolean;
   onSelect(id: string): void;
 }
 
-function Tile({ id, isSelected, onSelect }: TileProps): JSX.Element {
+function Tile({ id, turns, isSelected, onSelect }: TileProps): JSX.Element {
   const view = lane(id);
   const refused = refusedNow(view);
   const [icon, tone, text] = look(view, refused);
-  const turned = useTurn(view.entries, view.exits);
+  const turned = useTurn(view.entries, view.exits, turns);
   const open = isOpen(view);
   const last = pick(view.last_text_zh, view.last_text_en);
   return (
@@ -100,7 +101,6 @@ function Tile({ id, isSelected, onSelect }: TileProps): JSX.Element {
       data-lane={id}
       data-state={view.state}
       aria-pressed={isSelected}
-      aria-label={`${view.name}: ${text}, ${t("barrier")} ${word("barrier", view.barrier)}, ${t("in")} ${view.entries}, ${t("out")} ${view.exits}`}
       onClick={() => onSelect(id)}
     >
       <span class="tile-head">
@@ -112,7 +112,7 @@ function Tile({ id, isSelected, onSelect }: TileProps): JSX.Element {
       <span class="tile-state">
         <Icon name={icon} size="1.35em" /> <span>{text}</span>
         <span class={`barrier ${open ? "is-open" : ""}`}>
-          <Icon name={open ? "gateOpen" : "gateShut"} size="1.35em" /> <span class="barrier-word">{word("barrier", view.barrier)}</span>
+          <Icon name={open ? "gateOpen" : "gateShut"} size="1.35em" /> <span class="sr-only">{t("barrier")}</span> <span class="barrier-word">{word("barrier", view.barrier)}</span>
         </span>
       </span>
       <span class="tile-counts">
@@ -140,14 +140,14 @@ function Tile({ id, isSelected, onSelect }: TileProps): JSX.Element {
 }
 
 /** "in" or "out" for a moment after a count went up. */
-function useTurn(entries: number, exits: number): "" | "in" | "out" {
+function useTurn(entries: number, exits: number, shown: boolean): "" | "in" | "out" {
   const before = useRef({ entries, exits });
   const [turned, setTurned] = useState<"" | "in" | "out">("");
   useEffect(() => {
     const was = before.current;
     before.current = { entries, exits };
     const way = entries > was.entries ? "in" : exits > was.exits ? "out" : "";
-    if (way === "") return undefined;
+    if (way === "" || !shown) return undefined;
     setTurned(way);
     const timer = window.setTimeout(() => setTurned(""), TURN_SHOWN_MS);
     return () => window.clearTimeout(timer);

@@ -94,7 +94,6 @@ function Gate({ id, isChosen }: { id: string; isChosen: boolean }): JSX.Element 
       data-mode={view.mode}
       data-barrier={view.barrier}
       aria-pressed={isChosen}
-      aria-label={`${view.name}: ${text}, ${word("mode", view.mode)}, ${t("barrier")} ${word("barrier", view.barrier)}, ${t("in")} ${view.entries}, ${t("out")} ${view.exits}${silent > 0 ? `, ${t("readersSilent", { n: silent })}` : ""}`}
       onClick={() => (isChosen ? go("lanes") : go("lanes", id))}
     >
       <span class="gate-name">{view.name}</span>
@@ -102,9 +101,16 @@ function Gate({ id, isChosen }: { id: string; isChosen: boolean }): JSX.Element 
       <span class="gate-state">
         <Icon name={icon} size="1em" /> {text}
       </span>
+      <span class="sr-only">
+        {t("barrier")} {word("barrier", view.barrier)} {silent > 0 && t("readersSilent", { n: silent })}
+      </span>
       <span class="gate-counts">
-        <span>↑ {count(view.entries)}</span>
-        <span>↓ {count(view.exits)}</span>
+        <span>
+          <span class="sr-only">{t("in")}</span>↑ {count(view.entries)}
+        </span>
+        <span>
+          <span class="sr-only">{t("out")}</span>↓ {count(view.exits)}
+        </span>
       </span>
       <span class="gate-mode">
         <Icon name={modeIcon(view.mode)} size="0.95em" /> {word("mode", view.mode)}
