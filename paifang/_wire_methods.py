@@ -66,6 +66,7 @@ _TABLE: dict[str, tuple[str, float]] = {
     "sales.print_jobs": ("sales", LEDGER_S),
     "sales.paid": ("office", LEDGER_S),
     "sales.cancel": ("office", LEDGER_S),
+    "ticket.wallet": ("wallets", 12.0),
     "office.find": ("office", LEDGER_S),
     "office.hold": ("office", LEDGER_S),
     "office.refund": ("office", LEDGER_S),

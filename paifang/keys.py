@@ -147,6 +147,10 @@ class KeyRing:
         """The key (32 bytes) of a ticket's rotating codes, for the holder's app and for `protocols.rotating`."""
         return self.hash_id("rotating-key", str(ticket))
 
+    def short_digest(self, ticket: int, attempt: int) -> bytes:
+        """What a ticket's short code is made of (`protocols.shortcode.derived_short`); `attempt` if one was taken."""
+        return self.hash_id("short-code", f"{ticket}:{attempt}")
+
     def seal(self, plaintext: bytes, context: str) -> bytes:
         """Encrypt personal data. `context` (what and whose it is) must be the same to open it again."""
         key_id = max(self._data)

@@ -57,12 +57,19 @@ class Database(_Table, frozen=True, kw_only=True):
     url: str = ""
 
 
+PublicUrl = Annotated[str, msgspec.Meta(pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?)?$")]
+
+
 class Http(_Table, frozen=True, kw_only=True):
-    """The console's port. `metrics`: `/metrics` there, for Prometheus, open to whoever can reach the port."""
+    """The console's port. `metrics`: `/metrics` there, for Prometheus, open to whoever can reach the port.
+
+    `public_url` is where visitors' phones reach the pages, for links to tickets.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 8460
     metrics: bool = False
+    public_url: PublicUrl = ""
 
 
 class Link(_Table, frozen=True, kw_only=True):

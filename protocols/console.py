@@ -127,6 +127,7 @@ from protocols.console_views import (
     Subscription,
     ZoneView,
 )
+from protocols.console_wallet import GetWallet, Wallet
 from protocols.messages import Base
 
 __all__ = [  # what lives in the modules beside this one; add new messages there
@@ -172,6 +173,7 @@ __all__ = [  # what lives in the modules beside this one; add new messages there
     "GetPrintJobs",
     "GetTrace",
     "GetTree",
+    "GetWallet",
     "HistoryLine",
     "HoldPlaces",
     "LaneRelease",
@@ -248,6 +250,7 @@ __all__ = [  # what lives in the modules beside this one; add new messages there
     "UndoAdmission",
     "UserList",
     "UserRow",
+    "Wallet",
     "ZoneView",
 ]
 

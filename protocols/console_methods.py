@@ -120,6 +120,7 @@ _TABLE: tuple[Method, ...] = (
     _read("sales.print_jobs", c.GetPrintJobs, c.PrintJobs, SELL),
     _change("sales.paid", c.NotePayment, c.PaymentView, PAYMENTS, audit="actor"),
     _change("sales.cancel", c.CancelUnpaid, c.Done, SELL, audit="actor"),
+    _change("ticket.wallet", c.GetWallet, c.Wallet, SELL, audit="actor"),
     # the office
     _read("office.find", c.FindOrder, c.OrderView, OFFICE),
     _change("office.hold", c.HoldPlaces, c.Done, HOLD, audit="actor"),

@@ -14,6 +14,8 @@ from protocols.errors import TicketCodeError
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 CHARACTERS = 10
+BITS = 45  # of the nine characters before the check character
+DIGEST_BYTES_MIN = 6
 TYPED_CHARACTERS_MAX = 32  # with whatever is typed between them
 _LOOKS_LIKE = str.maketrans({"O": "0", "I": "1", "L": "1", "U": "V", " ": None, "-": None})
 _VALUES = {character: value for value, character in enumerate(ALPHABET)}
@@ -22,6 +24,18 @@ _VALUES = {character: value for value, character in enumerate(ALPHABET)}
 def new_short() -> str:
     """A new code, from the system's random numbers."""
     body = "".join(secrets.choice(ALPHABET) for _ in range(CHARACTERS - 1))
+    return body + _check(body)
+
+
+def derived_short(digest: bytes) -> str:
+    """The code that a keyed digest of at least 6 bytes stands for: its first 45 bits. Raises ValueError for less.
+
+    So that a ticket's code can be told again although only its hash is kept.
+    """
+    if len(digest) < DIGEST_BYTES_MIN:
+        raise ValueError(f"a short code is made of at least {DIGEST_BYTES_MIN} bytes")
+    bits = int.from_bytes(digest[:DIGEST_BYTES_MIN], "big") >> (8 * DIGEST_BYTES_MIN - BITS)
+    body = "".join(ALPHABET[bits >> shift & 31] for shift in range(BITS - 5, -1, -5))
     return body + _check(body)
 
 

@@ -1270,5 +1270,27 @@ export interface Delta {
 }
 export type DeltaParams = Params<Delta, "revision" | "server_at">;
 
+/** ticket.wallet: a link to the page that shows the ticket on a phone, and the code to type. Audited each time. */
+export interface GetWallet {
+  type: "GetWallet";
+  ticket: number;
+  by: string;
+  by_role: string;
+}
+export type GetWalletParams = Params<GetWallet, "ticket">;
+
+/** A ticket for a phone. What stands behind the `#` of `link` opens a gate: it is given to its visitor only. */
+export interface Wallet {
+  type: "Wallet";
+  ticket: number;
+  link: string;
+  short: string;
+  product_zh: string;
+  product_en: string;
+  valid_from: number;
+  valid_to: number;
+}
+export type WalletParams = Params<Wallet, "ticket" | "link" | "short" | "product_zh" | "product_en" | "valid_from" | "valid_to">;
+
 /** What a caller must give, and what may be left to its default. */
 export type Params<T, Required extends keyof T> = Pick<T, Required> & Partial<T>;
