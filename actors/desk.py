@@ -10,7 +10,7 @@ import trio
 
 from actors._common import offer
 from actors.errors import CommandRefused
-from actors.lane import OpenLane, PauseLane, SetLaneMode
+from actors.lane import OpenLane, PauseLane, RestartLane, SetLaneMode
 from core import ActorError, Address, Envelope, Stop
 from protocols.console import Done, GetTree, ManualOpen, PauseBatch, SetMode
 from protocols.messages import LaneMode
@@ -18,6 +18,7 @@ from storage.interfaces import AuditEntry
 
 COMMANDS_MAX = 64  # under way at once
 LANE_ANSWER_S = 2.0
+RESTART = "restart"  # in the place of a mode
 
 
 class Desk:
@@ -78,12 +79,17 @@ def _record(order: SetMode | ManualOpen | PauseBatch, result: Any) -> tuple[str,
             return "lane.pause", f"paused after {result}"
 
 
-def _lane_order(order: SetMode | ManualOpen | PauseBatch) -> SetLaneMode | OpenLane | PauseLane:
-    """The lane's own form of a command. Raises CommandRefused for a mode that does not exist."""
+def _lane_order(order: SetMode | ManualOpen | PauseBatch) -> SetLaneMode | OpenLane | PauseLane | RestartLane:
+    """The lane's own form of a command. Raises CommandRefused for a mode that does not exist.
+
+    `restart` is no mode that a lane stays in: its controller ends, and is started again.
+    """
     if isinstance(order, PauseBatch):
         return PauseLane(reason=order.reason, by=order.by)
     if isinstance(order, ManualOpen):
         return OpenLane(pax=order.pax, reason=order.reason, by=order.by)
+    if order.mode == RESTART:
+        return RestartLane(by=order.by)
     try:
         mode = LaneMode(order.mode)
     except ValueError:

@@ -5,7 +5,7 @@ link.  Both decide nothing: they ask admission, and say what happened.
 """
 
 from actors.lane._board import BoardLane
-from actors.lane._link import LinkCall, LinkLane, SafetySeen
+from actors.lane._link import LinkCall, LinkLane, RestartLane, SafetySeen
 from actors.lane._shared import LaneConfig, LaneParts, OpenLane, PauseLane, SetLaneMode
 
 __all__ = (
@@ -16,6 +16,7 @@ __all__ = (
     "LinkLane",
     "OpenLane",
     "PauseLane",
+    "RestartLane",
     "SafetySeen",
     "SetLaneMode",
 )

@@ -71,6 +71,7 @@ COMMAND_TTL_S = 5.0
 UNSENSED_AFTER_S = 3.0  # without a poll on the safety socket, nobody knows any more whether a released gate is open
 SILENT_AFTER_S = 6.0  # without any word from the device, the console shows it as unavailable
 REARM_COMMAND_TTL_S = 60.0
+RESTART_COMMAND_TTL_S = 10.0  # later than this nobody waits for it any more
 BOOKS_RETRY_S = 1.0
 
 PASS_KINDS = frozenset(PassageKind)
@@ -82,6 +83,15 @@ class LinkCall(Base, frozen=True, kw_only=True):
     """link -> lane: a device's request. Answered with a `devicelink` reply."""
 
     request: link.WorkRequest
+
+
+class RestartLane(Base, frozen=True, kw_only=True):
+    """desk -> lane: let the lane's controller end in order and be started again by its supervisor.
+
+    Answered with nothing once the controller may fetch it; fails with LaneCommandRefused.
+    """
+
+    by: str
 
 
 class SafetySeen(Telemetry, frozen=True, kw_only=True):
@@ -199,6 +209,8 @@ class LinkLane:
                     self._on_open(order, envelope)
                 case PauseLane() as order:
                     self._on_pause(order, envelope)
+                case RestartLane():
+                    self._on_restart(envelope)
                 case _Silent():
                     self._available = False
                     self._face.show(available=False, state="unavailable", barrier=Barrier.UNKNOWN.value)
@@ -634,6 +646,14 @@ class LinkLane:
         self._command("pause")
         self._face.paused(order.by, view.passed, view.pax)
         envelope.reply(view.passed)
+
+    def _on_restart(self, envelope: Envelope) -> None:
+        """A controller waits for the visitor who is just passing, and what is released stays released."""
+        if not self._available:
+            envelope.fail(LaneCommandRefused("unavailable", "The gate does not answer", "闸机无应答"))
+            return
+        self._command("restart", ttl_s=RESTART_COMMAND_TTL_S)
+        envelope.reply(None)
 
     def _command(
         self, name: str, *, pax: int = 0, mode: str = "", ttl_s: float = COMMAND_TTL_S, incident: int | None = None
