@@ -27,6 +27,7 @@ STATIC_FOLDER = Path(__file__).parent / "static"
 MAX_STATIC_BYTES = 8 * 1024 * 1024  # of all files together; more is not our console
 COMPRESS_FROM_BYTES = 1024
 KEEP_ALIVE_S = 5.0
+HSTS_S = 30 * 24 * 3600  # long enough for a season, short enough to take TLS away again
 READ_TIMEOUT_S = 10.0
 MAX_REQUESTS_IN_QUEUE = 4  # pipelined body parts waiting for the application
 
@@ -91,8 +92,18 @@ def make_application(
     *,
     health: Callable[[], Mapping[str, object]],
     metrics: Callable[[], bytes] | None = None,
+    secure: bool = False,
 ) -> Starlette:
-    """The ASGI application: `/healthz`, `/metrics` if `metrics` is given, and the pages."""
+    """The ASGI application: `/healthz`, `/metrics` if `metrics` is given, and the pages.
+
+    `secure`: served over TLS, so browsers are told to ask for nothing else.
+    """
+    always = {"Strict-Transport-Security": f"max-age={HSTS_S}"} if secure else {}
+
+    def _response(
+        body: bytes, content_type: str, *, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        return _plain_response(body, content_type, status=status, headers={**always, **(headers or {})})
 
     async def serve_page(request: Request) -> Response:
         page = pages.get(request.url.path)
@@ -140,7 +151,7 @@ def make_server(application: Starlette) -> Callable[[ReplayStream], Awaitable[No
     return serve
 
 
-def _response(
+def _plain_response(
     body: bytes, content_type: str, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     all_headers = {**SECURITY_HEADERS, "Cache-Control": "no-store", **(headers or {}), "Content-Type": content_type}

@@ -100,7 +100,9 @@ class Console:
         pages = load_pages(self._static_folder)
         if not pages:
             _log.warning("console_not_built", folder=str(self._static_folder))
-        serve_pages = make_server(make_application(pages, health=self._health, metrics=self._metrics))
+        serve_pages = make_server(
+            make_application(pages, health=self._health, metrics=self._metrics, secure=self._tls is not None)
+        )
         listeners = await trio.open_tcp_listeners(self._port, host=self._host, backlog=BACKLOG)
         if self._port == 0:  # `localhost` may be two sockets, which would get two different ports
             for extra in listeners[1:]:

@@ -17,6 +17,8 @@ import msgspec
 from paifang import _site_device_rules as device_rules
 from paifang import _site_outgoing_rules as outgoing_rules
 from paifang._site_device_rules import is_host
+from paifang._site_modes import ModesTable
+from paifang._site_modes import problems as mode_problems
 from paifang._site_products import product_problems
 from paifang._site_shape import Problem, nearest, quoted, shown
 from paifang._site_types import GROUP_MAX
@@ -34,6 +36,7 @@ from paifang.site import (
     Printer,
     Product,
     Site,
+    Web,
     Zone,
 )
 
@@ -61,6 +64,7 @@ class Parts(msgspec.Struct, kw_only=True):
     site: Site | None
     database: Database | None
     http: Http | None
+    web: Web | None
     link: Link | None
     face: Face | None
     zones: list[tuple[int, Zone]]
@@ -74,6 +78,7 @@ class Parts(msgspec.Struct, kw_only=True):
     controller_ids: list[str]
     evacuation: EvacuationTable | None
     alarms: Alarms | None
+    modes: ModesTable | None
     complete: bool  # nothing was left out: rules about what is absent may speak
 
 
@@ -89,6 +94,9 @@ def problems(parts: Parts) -> Iterator[Problem]:
         yield from _product(f"products[{position}]", product, parts)
     yield from device_rules.problems(_devices(parts))
     yield from outgoing_rules.problems(parts.evacuation, parts.alarms)
+    if parts.modes is not None and parts.complete:
+        for key, wrong, allowed in mode_problems(parts.modes, [lane.id for _, lane in parts.lanes]):
+            yield Problem(key, wrong, allowed)
     yield from _used_once("lanes", "device", ((p, lane.device) for p, lane in parts.lanes if lane.device))
     for table, entries in (
         ("zones", parts.zones),
@@ -150,11 +158,12 @@ def warnings(parts: Parts) -> Iterator[Problem]:
         for position, product in parts.products:
             if product.needs_face:
                 yield Problem(f"products[{position}].needs_face", "face.workers is 0: these cards are refused", "")
-    if parts.http is not None and not _is_loopback(parts.http.host):
+    tls = parts.web is not None and parts.web.tls is not None
+    if parts.http is not None and not tls and not _is_loopback(parts.http.host):
         yield Problem(
             "http.host",
             f"{shown(parts.http.host)} serves the console without TLS to other computers",
-            "127.0.0.1, with a TLS proxy in front of it",
+            "127.0.0.1 with a TLS proxy in front of it, or [web.tls]",
         )
     if parts.database is not None and parts.database.url and urlsplit(parts.database.url).password:
         yield Problem("database.url", "the password can be read by whoever can read this file", "a ~/.pgpass file")
@@ -222,6 +231,8 @@ def _addresses(parts: Parts) -> Iterator[Problem]:
             yield Problem("http.host", f"{shown(parts.http.host)} is not an address", "an IP address or a host name")
         if parts.http.port:
             used[parts.http.port] = "http.port"
+    if parts.web is not None:
+        yield from _web(parts.web)
     if parts.link is None:
         return
     schemes = set()
@@ -344,6 +355,17 @@ def _leads_out_of(lane: Lane) -> list[str]:
 
 def _unknown_zone(key: str, zone: str, known: list[str]) -> Problem:
     return Problem(key, f'unknown zone "{zone}"', quoted(known), suggestion=nearest(zone, known))
+
+
+def _web(web: Web) -> Iterator[Problem]:
+    for place, name in enumerate(web.names):
+        if not is_host(name):
+            yield Problem(f"web.names[{place}]", f"{shown(name)} is not a name", "an IP address or a host name")
+    tls = web.tls
+    if tls is not None and tls.authority is (bool(tls.certificate) or bool(tls.key)):
+        yield Problem("web.tls", "says nothing, or two things", "certificate and key, or authority = true")
+    elif tls is not None and bool(tls.certificate) is not bool(tls.key):
+        yield Problem("web.tls", "certificate and key belong together", "both files")
 
 
 def _is_loopback(host: str) -> bool:

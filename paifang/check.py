@@ -23,6 +23,7 @@ from msgspec import inspect
 
 from paifang import _site_rules as rules
 from paifang._site_lines import line_of, lines_of_keys
+from paifang._site_modes import ModesTable
 from paifang._site_shape import Problem, examine
 from paifang.site import (
     Alarms,
@@ -39,6 +40,7 @@ from paifang.site import (
     Product,
     Site,
     SiteFile,
+    Web,
     Zone,
 )
 
@@ -160,6 +162,7 @@ def _parts(data: dict[str, Any], *, complete: bool) -> rules.Parts:
         site=_table(data.get("site"), Site),
         database=_table(data.get("database", {}), Database),
         http=_table(data.get("http", {}), Http),
+        web=_table(data.get("web", {}), Web),
         link=_table(data.get("link", {}), Link),
         face=_table(data.get("face", {}), Face),
         zones=_entries(data.get("zones"), Zone),
@@ -173,6 +176,7 @@ def _parts(data: dict[str, Any], *, complete: bool) -> rules.Parts:
         controller_ids=_ids(data.get("controllers")),
         evacuation=_table(data.get("evacuation", {}), EvacuationTable),
         alarms=_table(data.get("alarms", {}), Alarms),
+        modes=_table(data.get("modes", {}), ModesTable),
         complete=complete,
     )
 

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from paifang._command import DATA, DEMO_SITE, EXIT_WRONG, JSON, carry_out, load_site, open_database, show
+from paifang.addresses import channel_url
 from paifang.devices import devices, reload
 from paifang.lane import lane
 from paifang.pki_cli import pki
@@ -373,9 +374,8 @@ def _channel(function: Any) -> Any:
 def _desk(site: Path, url: str, user: str) -> Any:
     from paifang.codes import CodeDesk
 
-    http = load_site(site).http
     password = os.environ.get("PAIFANG_PASSWORD") or click.prompt("Password", hide_input=True)
-    return CodeDesk(url or f"ws://{http.host}:{http.port}/channel", user, password)
+    return CodeDesk(url or channel_url(load_site(site)), user, password)
 
 
 _REASON = click.option("--reason", required=True, help="Goes into the audit log.")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from paifang._command import DATA, EXIT_WRONG, JSON, SITE_OPTION, carry_out, load_site, show
+from paifang.addresses import channel_url
 
 _AS = click.option("--as", "kind", default="", metavar="LANGUAGE", help="What a device outside the site file speaks.")
 _BAUD = click.option("--baud", default=0, help="Bits per second; without it, what that kind usually speaks.")
@@ -294,7 +295,6 @@ def reload(site: Path, url: str, user: str, dry_run: bool, as_json: bool) -> Non
 
     from paifang.reloading import reload_site
 
-    http = load_site(site).http
-    address = url or f"ws://{http.host}:{http.port}/channel"
+    address = url or channel_url(load_site(site))
     password = os.environ.get("PAIFANG_PASSWORD") or click.prompt("Password", hide_input=True)
     carry_out(reload_site, address, user, password, dry_run, as_json)

@@ -208,6 +208,12 @@ class Authority:
         # one file, so that nobody ever reads a key beside another key's certificate
         _keyfiles.write(self.folder / "server.pem", certificate + private_pem(key), SECRET_MODE)
 
+    def sign(self, builder: x509.CertificateBuilder) -> bytes:
+        """A certificate that somebody else described, signed, PEM. It is no device's and not listed."""
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        certificate = builder.add_extension(identifier, critical=False).sign(self._key, hashes.SHA256())
+        return _pem(certificate)
+
     # --- revoking and listing ---
 
     def revoke(self, device: str) -> int:

@@ -34,7 +34,7 @@ DETAIL_MAX = 300  # characters of one change
 REFUSAL_LINES = 20  # of a file with mistakes
 QUIET = frozenset({"idle", "unavailable", "recovering", "starting"})  # states of a lane that nobody is in
 DEVICE_TABLES = frozenset({"board", "readers", "counter"})  # of a lane
-OTHER_TABLES = ("site", "database", "http", "link", "face", "evacuation", "alarms", "products", "zones")
+OTHER_TABLES = ("site", "database", "http", "link", "face", "evacuation", "alarms", "modes", "products", "zones")
 
 APPLIED, WOULD_APPLY, WAITS, RESTART = "applied", "would_apply", "waits", "restart"
 

@@ -147,7 +147,8 @@ async def _announce(built: BuiltSite, site: SiteFile, data: Path, started: float
         say(f"WARNING: no console on {where}: {built.console_error()}; check http.host and http.port in the site file")
     gc.freeze()  # what lives as long as the process is not looked at again: a full collection of it took 40 ms
     took_s = trio.current_time() - started
-    say(f"READY http://{site.http.host}:{built.console.port} after {took_s:.1f} s, {len(built.lanes)} lanes")
+    scheme = "http" if site.web.tls is None else "https"
+    say(f"READY {scheme}://{site.http.host}:{built.console.port} after {took_s:.1f} s, {len(built.lanes)} lanes")
     await measure_lag(data / "loop_lag.json")
 
 

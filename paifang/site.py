@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from paifang._site_devices import Board, Controller, CounterDevice, FeedbackPattern, Fire, Printer, Reader
+from paifang._site_modes import ModesTable
 from paifang._site_outgoing import Alarms, EvacuationTable, Mail, Webhook
 from paifang._site_types import Count, Name, Part, Port, Positive
 from paifang._site_types import Table as _Table
@@ -70,6 +71,21 @@ class Http(_Table, frozen=True, kw_only=True):
     port: Port = 8460
     metrics: bool = False
     public_url: PublicUrl = ""
+
+
+class WebCertificate(_Table, frozen=True, kw_only=True):
+    """`[web.tls]`: files of your own, or `authority = true` for a certificate of the site's own authority."""
+
+    certificate: str = ""
+    key: str = ""
+    authority: bool = False
+
+
+class Web(_Table, frozen=True, kw_only=True):
+    """How the console's port is reached: TLS, and the names that people type for it beside `http.host`."""
+
+    tls: WebCertificate | None = None
+    names: Annotated[list[str], msgspec.Meta(max_length=24)] = []
 
 
 class Link(_Table, frozen=True, kw_only=True):
@@ -193,10 +209,12 @@ class SiteFile(_Table, frozen=True, kw_only=True):
     site: Site
     database: Database = Database()
     http: Http = Http()
+    web: Web = Web()
     link: Link = Link()
     face: Face = Face()
     evacuation: EvacuationTable = EvacuationTable()
     alarms: Alarms = Alarms()
+    modes: ModesTable = ModesTable()
     zones: list[Zone]
     lanes: list[Lane]
     controllers: list[Controller] = []

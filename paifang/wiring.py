@@ -36,6 +36,7 @@ from paifang._wire_evacuation import places, unsensing
 from paifang._wire_link import link_actor
 from paifang._wire_lists import LaneServices
 from paifang._wire_methods import recorder, routes
+from paifang._wire_modes import ModeKeeper, mode_keeper
 from paifang._wire_phones import phones
 from paifang._wire_reports import reports
 from paifang._wire_wallet import wallets
@@ -132,6 +133,7 @@ class _Builder:
         self.desk = self.address("desk", 128)
         self.zones = self.address("zones", 32)
         self.phones = self.address("phones", 128)
+        self.modes = self.address("modes", 64)
         self.explainer = self.address("explainer", 32)
         self.reports = self.address("reports", 32)
         self.wallets = self.address("wallets", 32)
@@ -305,6 +307,7 @@ class _Builder:
             Child(self.office, self._office().run),
             Child(self.desk, desk.run),
             Child(self.zones, zones.run),
+            Child(self.modes, self._modes().run),
             Child(self.phones, phones(site, self.keys, self.lanes, self.ledger, self.zones).run),
             Child(self.explainer, explainer.run),
             Child(self.reports, reports(site, self.dsn).run),
@@ -326,6 +329,11 @@ class _Builder:
             lanes=self.lanes,
             ledger=self.ledger,
             hub=self.hub,
+        )
+
+    def _modes(self) -> ModeKeeper:
+        return mode_keeper(
+            self.site, self.data, self.lanes, zones=self.zones, desk=self.desk, ledger=self.ledger, hub=self.hub
         )
 
     def _office(self) -> Office:
@@ -384,6 +392,7 @@ class _Builder:
             "desk": self.desk,
             "zones": self.zones,
             "phones": self.phones,
+            "modes": self.modes,
             "explainer": self.explainer,
             "reports": self.reports,
             "wallets": self.wallets,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from protocols import console as c
+from protocols import modes as m
 from protocols import phone as p
 from protocols.console_rights import (
     CALIBRATE,
@@ -104,6 +105,10 @@ _TABLE: tuple[Method, ...] = (
         "zone.calibrate", c.CalibrateZone, c.Done, CALIBRATE, audit="actor",
         four_eyes="above the site's limit of people",
     ),
+    # modes
+    _read("mode.list", m.ListModes, m.Modes, VIEW),
+    _change("mode.start", m.StartMode, m.ModeView, LANE_MODE, audit="actor"),
+    _change("mode.end", m.EndMode, c.Done, LANE_MODE, audit="actor"),
     # phones
     _read("phone.scan", p.PhoneScan, p.PhoneVerdict, LANE_OPEN),  # written down as any scan is
     _read("phone.list", p.GetPhoneList, p.PhoneList, LANE_OPEN),

@@ -14,6 +14,7 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from paifang import photographs
+from paifang.addresses import channel_url
 from paifang.check import load
 from paifang.keys import KeysError, public_release_keys
 from paifang.site import SiteFile
@@ -74,7 +75,7 @@ async def run_sim(
 
     told("no real device is connected; boards, readers, gates, printer and visitors are simulated")
     keys = await _release_keys(data_dir / "keys")
-    url = f"ws://{site.http.host}:{site.http.port}/channel"
+    url = channel_url(site)
     with Truth(data_dir / "sim" / "truth.jsonl") as truth:
         truth.phase("simulator", f"seed {options.seed}")
         devices = SimSite(

@@ -68,7 +68,9 @@ POSTPONE_SCAN_MAX = 1  # the next visitor may scan while the barrier is still mo
 PAUSE_SCAN_S = 3.0  # the group's code, shown again this long after its last reading, pauses the batch
 REARM_S = 10.0  # a board that is not sensed closed this long after re-arming still needs it
 
-WORKING_STATES = frozenset({"idle", "deciding", "granted", "closing"})
+FREE_RENEW_S = 3.0  # in a direct check a gate that closed, or took no order, is told to open again after this
+
+WORKING_STATES = frozenset({"idle", "free", "deciding", "granted", "closing"})
 RELEASED_STATES = frozenset({"released", "needs_rearm", "rearming"})
 PASSABLE = frozenset({Barrier.OPEN, Barrier.OPENING, Barrier.CLOSING})
 SENSED_OPEN = frozenset({Barrier.OPEN, Barrier.RELEASED})
@@ -90,8 +92,11 @@ Next = State | None | _Stay
 class _Run:
     """One opening of the lane: a grant, or a manual opening (`grant` None)."""
 
-    def __init__(self, grant: int | None, nonce: str, pax: int, passed: int, direction: Direction) -> None:
+    def __init__(
+        self, grant: int | None, nonce: str, pax: int, passed: int, direction: Direction, *, free: bool = False
+    ) -> None:
         self.grant = grant
+        self.free = free  # the end of a direct check: who still walks through is counted as in it
         self.nonce = nonce
         self.pax = pax
         self.passed = passed
@@ -196,8 +201,21 @@ class BoardLane:
 
     async def _idle(self, m: Machine) -> State | None:
         self._run_ = None
+        if self._mode is LaneMode.FREE_COUNTED:
+            return self._free
         self._enter("idle", available=True, passed=0, pax=0)
         return _transition(await self._loop(m))
+
+    async def _free(self, m: Machine) -> State | None:
+        """Direct check: the gate is held free, and whoever walks through is counted. No release: ordinary openings."""
+        self._enter("free", available=True, passed=0, pax=0, mode=LaneMode.FREE_COUNTED.value)
+        while True:
+            self._ttl_s = self._config.grant_ttl_s
+            self._open_gate(self._config.max_group, Direction.ENTRY)
+            m.state_timeout(FREE_RENEW_S)
+            following = await self._loop(m)
+            if following is not STAY:
+                return _transition(following)
 
     async def _deciding(self, m: Machine) -> State | None:
         """Admission was asked. The answer, or the deadline, is the next event."""
@@ -352,8 +370,7 @@ class BoardLane:
                     return self._rearming
                 return STAY
             case SetLaneMode() as order:
-                self._on_mode(order, envelope)
-                return STAY
+                return self._on_mode(order, envelope)
             case OpenLane() as order:
                 return self._on_open(order, envelope)
             case PauseLane() as order:
@@ -381,6 +398,8 @@ class BoardLane:
             if not takes(self._mode, scan.direction):
                 return self._refuse(scan, "lane_closed")
             return self._ask(scan, envelope.trace)
+        if name == "free":
+            return self._refuse(scan, "lane_closed")
         if name in ("deciding", "granted", "closing"):
             if self._scan is not None and scan.credential == self._scan.credential:
                 if self._shown_again():
@@ -508,6 +527,8 @@ class BoardLane:
         if self._state in RELEASED_STATES:
             return PassageKind.EMERGENCY, None
         run = self._run_
+        if self._state == "free" or (run is not None and run.free):
+            return PassageKind.FREE, None
         if run is not None and run.direction is not direction:
             run = None
         if direction is Direction.EXIT and (run is None or run.passed >= run.pax):
@@ -635,19 +656,25 @@ class BoardLane:
         else:
             offer(self._gate, GateResume(epoch=books.epoch, entries=books.entries, exits=books.exits))
 
-    def _on_mode(self, order: SetLaneMode, envelope: Envelope) -> None:
+    def _on_mode(self, order: SetLaneMode, envelope: Envelope) -> Next:
         try:
             check_mode(order)
             if self._state == "released":
                 raise LaneCommandRefused("released", "The lane is released", "通道处于疏散状态")
         except LaneCommandRefused as exc:
             envelope.fail(exc)
-            return
+            return STAY
         self._mode = order.mode
         if self._state not in RELEASED_STATES:
             self._face.show(mode=order.mode.value)
         self._face.mode_set(order.by, order.mode)
         envelope.reply(None)
+        if self._state == "idle" and order.mode is LaneMode.FREE_COUNTED:
+            return self._free
+        if self._state == "free" and order.mode is not LaneMode.FREE_COUNTED:
+            self._run_ = _Run(None, "", self._config.max_group, 0, Direction.ENTRY, free=True)
+            return self._closing
+        return STAY
 
     def _on_open(self, order: OpenLane, envelope: Envelope) -> Next:
         try:

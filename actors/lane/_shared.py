@@ -18,7 +18,14 @@ from protocols.messages import Base, Direction, LaneMode, Telemetry
 ENTRY_MODES = frozenset({LaneMode.NORMAL_ENTRY, LaneMode.BIDIRECTIONAL})
 EXIT_MODES = frozenset({LaneMode.NORMAL_EXIT, LaneMode.BIDIRECTIONAL})
 OPERATOR_MODES = frozenset(
-    {LaneMode.CLOSED, LaneMode.NORMAL_ENTRY, LaneMode.NORMAL_EXIT, LaneMode.BIDIRECTIONAL, LaneMode.MAINTENANCE}
+    {
+        LaneMode.CLOSED,
+        LaneMode.NORMAL_ENTRY,
+        LaneMode.NORMAL_EXIT,
+        LaneMode.BIDIRECTIONAL,
+        LaneMode.MAINTENANCE,
+        LaneMode.FREE_COUNTED,
+    }
 )
 WAIT_CODES = frozenset({"in_progress"})  # an answer is on its way
 AFTER_RELEASE = frozenset({"needs_rearm", "rearming"})  # still open: the light stays until the lane works again

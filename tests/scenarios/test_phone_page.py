@@ -1,4 +1,4 @@
-"""The phone page in Chromium against the real server: a film for a camera, no signal, no server, counts, both themes."""
+"""The phone page in Chromium and a real server: a film for a camera, no signal, no server, counts, both themes."""
 
 from __future__ import annotations
 

@@ -1,0 +1,134 @@
+"""The console's pages in Chromium against the real server: what people press, and what the devices then really do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from paifang.testing import PASSWORD, SiteRig, site_rig
+from protocols.messages import Direction
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+STEPS = Path(__file__).with_name("pages_steps.py")
+STEPS_S = 100.0
+LANE_S = 15.0
+
+
+async def in_browser(name: str, rig: SiteRig, do: Callable[[str], Awaitable[object]]) -> None:
+    """Run the steps `name` in Chromium; what they ask the site to do is done by `do`."""
+    url = f"http://127.0.0.1:{rig.site.http.port}/"
+    with trio.fail_after(STEPS_S):
+        process = await trio.lowlevel.open_process(
+            [sys.executable, str(STEPS), name, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        async with process.stdin, process.stdout:
+            await process.stdin.send_all(f"{PASSWORD}\n".encode())
+            said = ""
+            async for chunk in process.stdout:
+                said += chunk.decode()
+                while "\n" in said:
+                    line, _, said = said.partition("\n")
+                    if line.startswith("do "):
+                        await process.stdin.send_all(f"{await do(line[3:])}\n".encode())
+        assert await process.wait() == 0, "the steps failed; see what they printed above"
+
+
+async def nothing(what: str) -> None:
+    raise AssertionError(what)
+
+
+async def test_wrong_passwords_lock_a_user_out_for_a_while_and_nobody_else(tmp_path: Path) -> None:
+    async with site_rig(tmp_path, serial=1) as rig:
+        await in_browser("locked_out", rig, nothing)
+
+
+async def test_each_command_of_the_page_is_what_the_lanes_board_really_does(tmp_path: Path) -> None:
+    async with site_rig(tmp_path, serial=1) as rig:
+        barrier = rig.lane("s1").barrier
+
+        async def do(what: str) -> Any:
+            if what.startswith("walk"):
+                passed = 0
+                for _ in range(int(what.removeprefix("walk "))):
+                    assert await barrier.wait_turn(Direction.ENTRY, LANE_S)
+                    passed += await barrier.walk(Direction.ENTRY, 0.2, ticket=None, visitor="staff") is not None
+                return passed
+            return await rig.admit("s1", (await rig.sell()).code, patience_s=3.0)
+
+        await in_browser("every_command", rig, do)
+        log = await rig.rows("select action, subject, reason, user_name from audit_log where action like 'lane.%'")
+        assert [row["action"] for row in log].count("lane.set_mode") == 5
+        assert {(row["reason"], row["user_name"]) for row in log} == {("rehearsal", "manager")}
+
+
+async def test_a_refusal_is_explained_by_its_way_its_checks_and_its_tickets_history(tmp_path: Path) -> None:
+    async with site_rig(tmp_path, serial=1) as rig:
+        ticket = await rig.sell()
+
+        async def do(what: str) -> Any:
+            if what == "code":
+                return ticket.code
+            if what == "ticket":
+                return ticket.ticket
+            return await rig.admit("s1", ticket.code)
+
+        await in_browser("a_refusal", rig, do)
+
+
+async def test_a_case_that_a_lane_opened_is_worked_to_its_end(tmp_path: Path) -> None:
+    async with site_rig(tmp_path, serial=1) as rig:
+
+        async def tailgate(what: str) -> bool:
+            lane = rig.lane("s1")
+            scanned = await lane.scan((await rig.sell()).code, LANE_S, cause="test")
+            assert scanned.opened
+            async with trio.open_nursery() as nursery:  # two people close behind each other on the right of one
+                nursery.start_soon(lambda: lane.walk(0.6, ticket=None, visitor="first"))
+                await trio.sleep(0.2)
+                nursery.start_soon(lambda: lane.walk(0.6, ticket=None, visitor="second"))
+            lane.done(scanned, 1)
+            return True
+
+        await in_browser("a_case", rig, tailgate)
+        assert await rig.value("select count(*) from cases where state = 'closed'") == 1
+
+
+async def test_an_evacuation_with_a_silent_lane_is_ended_by_two_people_lane_by_lane(tmp_path: Path) -> None:
+    async with site_rig(tmp_path, serial=2) as rig:
+
+        async def do(what: str) -> bool:
+            if what == "unplug s2":
+                rig.lane("s2").board.line.unplug()
+                return True
+            if what == "plug s2":
+                rig.lane("s2").board.line.plug()
+                return True
+            if what == "released":
+                return all(lane.released for lane in rig.devices.lanes.values())
+            return all([await lane.settled(LANE_S) for lane in rig.devices.lanes.values()])
+
+        await in_browser("a_silent_lane", rig, do)
+        kinds = {row["kind"] for row in await rig.rows("select kind from incident_notes")}
+        assert "triggered" in kinds
+
+
+async def test_a_restart_under_an_open_page_is_shown_at_once_and_over_by_itself(tmp_path: Path) -> None:
+    async with site_rig(tmp_path, serial=1) as rig:
+
+        async def do(what: str) -> Any:
+            if what == "kill":
+                rig.kill()
+            elif what == "start":
+                await rig.start()
+            else:
+                return await rig.admit("s1", (await rig.sell()).code, patience_s=LANE_S)
+            return None
+
+        await in_browser("a_restart", rig, do)
