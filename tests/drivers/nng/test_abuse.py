@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from drivers.nng import LinkClient, SafetyServer, WorkServer, _sockets, client_config, server_context
+from drivers.nng import LinkClient, SafetyServer, WorkServer, _sockets, _sp, client_config, server_context
 from drivers.nng._sp import CONNECTIONS_MAX, NAMED_MAX, STRANGERS_MAX
 from drivers.nng.testing import FakeGate, free_addresses, until
 from paifang.pki import Authority, device_tls, server_tls
@@ -159,7 +159,8 @@ async def test_one_certificate_has_a_bounded_number_of_connections(authority):
             await trio.aclose_forcefully(stream)
 
 
-async def test_who_never_greets_is_sent_away_and_keeps_nobody_out_for_long(authority):
+async def test_who_never_greets_is_sent_away_and_keeps_nobody_out_for_long(authority, monkeypatch):
+    monkeypatch.setattr(_sp, "GREETING_S", 1.5)
     async with site(authority, Books()) as (addresses, work, _):
         idle = [await trio.open_tcp_stream(*address_of(addresses.work)) for _ in range(STRANGERS_MAX)]
         await trio.sleep(0.2)
