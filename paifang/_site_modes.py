@@ -25,7 +25,7 @@ class Schedule(_Table, frozen=True, kw_only=True):
     mode: Literal["direct_check", "entry_only", "exit_only", "both_ways", "closed"]
     from_: Clock = msgspec.field(name="from")
     to: Clock
-    days: list[Day] = list(DAYS)
+    days: list[Day] = msgspec.field(default_factory=lambda: list(DAYS))
 
 
 class ModesTable(_Table, frozen=True, kw_only=True):
