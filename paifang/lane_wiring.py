@@ -284,6 +284,8 @@ class BuiltLane:
             "list_version": self.lists.version,
             "list_as_of": self.lists.as_of,
             "list_trouble": self.list_actor.trouble,
+            "list_whole_s": self.list_actor.whole_s,
+            "list_delta_s": self.list_actor.delta_s,
             "neighbours_heard": heard.heard,
             "power": power.source.value,
             "battery_minutes": None if power.runtime_s is None else round(power.runtime_s / 60, 1),

@@ -69,6 +69,9 @@ class ListActor:
         self._renewed_at: float | None = None
         self.parts = 0
         self.trouble = ""
+        self.whole_s: float | None = None  # how long the last whole list took, from its first question
+        self.delta_s: float | None = None  # the same of the last delta that brought something
+        self._begun = 0.0
 
     async def run(self, me: Address) -> None:
         self._working = self._up = False
@@ -123,7 +126,8 @@ class ListActor:
         elif now - self._renewed_at >= RENEW_S:
             self._renewed_at = now
             self._store.renew()
-        complete = False
+        complete, whole = False, False
+        self._begun = trio.current_time()
         while not complete:
             have, part, cursor = self._store.question()
             request = link.GetList(**self._header(), have=have, part=part, cursor=cursor)
@@ -131,9 +135,15 @@ class ListActor:
             if not isinstance(reply, link.ListPart):
                 raise ConnectionError(f"the server answers {type(reply).__name__} {getattr(reply, 'code', '')}")
             self.parts += 1
+            whole = whole or reply.kind == "whole"
             if self._inline:
                 complete = self._store.take(reply)
             else:
                 complete = await trio.to_thread.run_sync(self._store.take, reply)
         if self._store.version != before:
+            took_s = trio.current_time() - self._begun
+            if whole:
+                self.whole_s, self._hinted = took_s, True  # what has changed meanwhile comes at once
+            else:
+                self.delta_s = took_s
             self._changed()
