@@ -84,6 +84,8 @@ def load_pages(folder: Path = STATIC_FOLDER) -> dict[str, Page]:
             pages["/"] = page
         if name == "phone.html":
             pages["/phone"] = page
+        if name == "ticket.html":
+            pages["/ticket"] = page
     return pages
 
 

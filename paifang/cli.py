@@ -249,6 +249,25 @@ def explain(code: str, lane: str, at: str, face: bool, site: Path, url: str, use
 
 
 @main.command()
+@click.argument("ticket", type=click.IntRange(0, (1 << 53) - 1))
+@click.option("--site", type=click.Path(path_type=Path), default=DEMO_SITE, help="The site file.")
+@click.option("--url", default="", help="Console channel; default from the site file.")
+@click.option("--user", required=True)
+@_JSON
+def ticket(ticket: int, site: Path, url: str, user: str, as_json: bool) -> None:
+    """The link that shows TICKET on its visitor's phone, as text and as a QR code, and the code to type.  电子票。
+
+    Whoever has either can enter: hand them to the ticket's visitor only. The same each time; written into the audit
+    log. The password is read from PAIFANG_PASSWORD, or asked for.
+    """
+    from paifang.ticket import hand_out
+
+    address = url or channel_url(load_site(site))
+    password = os.environ.get("PAIFANG_PASSWORD") or click.prompt("Password", hide_input=True)
+    carry_out(hand_out, address, user, password, ticket, as_json)
+
+
+@main.command()
 @click.argument("name", type=click.Choice(["runtime", "admission", "face", "bus", "evacuation"]))
 @click.option("--quick", is_flag=True, help="Seconds instead of a minute, and less exact.")
 @click.option("--history", type=click.IntRange(0), default=0, help="admission: again after so many past passages.")

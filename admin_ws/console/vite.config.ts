@@ -8,7 +8,7 @@ export default defineConfig({
     // The content security policy allows no inline script, and every browser in use preloads modules by itself.
     modulePreload: { polyfill: false },
     assetsInlineLimit: 0,
-    rollupOptions: { input: ["index.html", "phone.html"] },
+    rollupOptions: { input: ["index.html", "phone.html", "ticket.html"] },
   },
   worker: { format: "es" },
   server: {
