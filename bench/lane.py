@@ -35,12 +35,13 @@ insert into orders (site, order_id, channel, key, user_name, total_cents, change
 insert into order_lines (site, order_id, line, product, version, quantity, unit_price_cents, visit_date)
   select 'test', {first}, 1, 'adult', 1, {count}, 0, current_date;
 insert into tickets (site, ticket, order_id, line, number, product, version, pax, valid_from, valid_to)
-  select 'test', {first} + n, {first}, 1, n, 'adult', 1, 1, now() - interval '1 hour', now() + interval '20 hours'
+  select 'test', {first}::bigint + n, {first}, 1, n, 'adult', 1, 1, now() - interval '1 hour',
+         now() + interval '20 hours'
     from generate_series(1, {count}) n;
 insert into entitlements (site, entitlement, ticket, zone, sold)
-  select 'test', {first} * 10 + n, {first} + n, 'park', 1 from generate_series(1, {count}) n;
+  select 'test', {first}::bigint * 10 + n, {first}::bigint + n, 'park', 1 from generate_series(1, {count}) n;
 insert into credentials (site, credential, ticket, kind, value_hash)
-  select 'test', {first} * 20 + n, {first} + n,
+  select 'test', {first}::bigint * 20 + n, {first}::bigint + n,
          case when n <= {passes} then 'card' else 'code' end, sha256(convert_to('bench' || n, 'utf8'))
     from generate_series(1, {count}) n;
 set session_replication_role = default;

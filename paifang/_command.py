@@ -98,6 +98,7 @@ def _cures() -> tuple[type[Exception], ...]:
         "paifang.explain": "ExplainError",
         "paifang.demo": "DemoError",
         "paifang._keyfiles": "KeysError",
+        "paifang.lanes": "RestartError",
         "paifang.rows": "RowsError",
         "paifang.users": "UsersError",
         "sim.run": "SimError",

@@ -13,7 +13,7 @@ import msgspec
 from paifang._command import DATA, DEMO_SITE, EXIT_WRONG, JSON, carry_out, load_site, open_database, show
 from paifang.addresses import channel_url
 from paifang.devices import devices, reload
-from paifang.lane import lane
+from paifang.lane import lane, lanes
 from paifang.pki_cli import pki
 
 _SITE = click.argument("site", type=click.Path(path_type=Path), required=False, default=DEMO_SITE)
@@ -33,6 +33,7 @@ def main() -> None:
 
 main.add_command(devices)
 main.add_command(lane)
+main.add_command(lanes)
 main.add_command(pki)
 main.add_command(reload)
 
@@ -268,7 +269,7 @@ def ticket(ticket: int, site: Path, url: str, user: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("name", type=click.Choice(["runtime", "admission", "face", "bus", "evacuation"]))
+@click.argument("name", type=click.Choice(["runtime", "admission", "face", "bus", "evacuation", "lane"]))
 @click.option("--quick", is_flag=True, help="Seconds instead of a minute, and less exact.")
 @click.option("--history", type=click.IntRange(0), default=0, help="admission: again after so many past passages.")
 @_JSON

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from paifang._command import EXIT_USAGE, EXIT_WRONG, JSON
+from paifang._command import DEMO_SITE, EXIT_USAGE, EXIT_WRONG, JSON, carry_out, load_site
 
 if TYPE_CHECKING:
     from paifang.lane_wiring import BuiltLane
@@ -108,6 +108,34 @@ def status(file: Path, data: Path, as_json: bool) -> None:
             click.echo(f"{name}: {value}")
     if "journal_error" in known:
         sys.exit(EXIT_WRONG)
+
+
+@click.group()
+def lanes() -> None:
+    """The lane controllers of a site, from the server.  各通道控制器。"""
+
+
+@lanes.command()
+@click.argument("names", nargs=-1)
+@click.option("--site", type=click.Path(path_type=Path), default=DEMO_SITE, help="The site file.")
+@click.option("--entrance", default="", help="Only the lanes of one entrance.")
+@click.option("--url", default="", help="Console channel; default from the site file.")
+@click.option("--user", required=True)
+def restart(names: tuple[str, ...], site: Path, entrance: str, url: str, user: str) -> None:
+    """Restart lane controllers, one after the other; without NAMES, all of them.  逐个重启通道控制器。
+
+    Each must be back before the next one goes; the first that is not ends the command. The password is read from
+    PAIFANG_PASSWORD, or asked for.
+    """
+    from paifang.addresses import channel_url
+    from paifang.lanes import restart_lanes
+
+    sitefile = load_site(site)
+    known = [each.id for each in sitefile.lanes if each.device and entrance in ("", each.entrance)]
+    if wrong := [name for name in names if name not in known]:
+        raise click.UsageError(f"no lane with a controller: {', '.join(wrong)}; there are {', '.join(known) or 'none'}")
+    password = os.environ.get("PAIFANG_PASSWORD") or click.prompt("Password", hide_input=True)
+    carry_out(restart_lanes, url or channel_url(sitefile), user, password, list(names) or known)
 
 
 async def run_lane(file: LaneFile, data: Path, say: Callable[[str], None] = print) -> int:

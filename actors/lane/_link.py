@@ -71,6 +71,7 @@ COMMAND_TTL_S = 5.0
 UNSENSED_AFTER_S = 3.0  # without a poll on the safety socket, nobody knows any more whether a released gate is open
 SILENT_AFTER_S = 6.0  # without any word from the device, the console shows it as unavailable
 REARM_COMMAND_TTL_S = 60.0
+RESTARTED_WITHIN_S = 60.0  # a device that goes on after this did not obey
 RESTART_COMMAND_TTL_S = 10.0  # later than this nobody waits for it any more
 BOOKS_RETRY_S = 1.0
 
@@ -150,6 +151,9 @@ class LinkLane:
         self._available = False
         self._rearmed_at = -math.inf
         self._reported: int | None = None  # under which incident the gate says that it is released
+        self._boot = ""  # of the device's last word
+        self._ending: str | None = None  # the boot that was told to end
+        self._ending_until = 0.0
         self._over: frozenset[int | None] = frozenset()  # the incidents that the last restore ended
 
     def refuses(self) -> str:
@@ -230,11 +234,14 @@ class LinkLane:
     # --- the device's requests --------------------------------------------------------------------------------
 
     def _heard(self, request: link.WorkRequest) -> None:
+        if self._ending is not None and (request.boot != self._ending or trio.current_time() >= self._ending_until):
+            self._ending = None
+        self._boot = request.boot
         self._me.set_timer("silent", SILENT_AFTER_S, _Silent())
         barrier = getattr(request, "barrier", "")
         if barrier:
             self._face.show(barrier=barrier)
-        if not self._available:
+        if not self._available and self._ending is None:
             self._available = True
             self._show_device("")
             self._show_mode()
@@ -653,6 +660,10 @@ class LinkLane:
             envelope.fail(LaneCommandRefused("unavailable", "The gate does not answer", "闸机无应答"))
             return
         self._command("restart", ttl_s=RESTART_COMMAND_TTL_S)
+        self._ending, self._ending_until = self._boot, trio.current_time() + RESTARTED_WITHIN_S
+        self._available = False  # until it says hello as a new one; scans are served as long as it lives
+        self._show_device("restarting")
+        self._show_mode()
         envelope.reply(None)
 
     def _command(

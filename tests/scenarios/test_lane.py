@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import trio
 
 from drivers.base import Barrier
 from paifang.lane_testing import LaneProcess, lane_rig
-from paifang.testing import until
+from paifang.testing import PASSWORD, until
 from protocols.console import Done, RearmLane, RestoreRequest, Trigger
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -190,3 +191,51 @@ async def test_the_status_command_prints_how_the_journal_is_kept(tmp_path: Path)
         assert b"running: False" in done.stdout
 
 
+
+
+async def test_a_rolling_restart_under_traffic_loses_nobody(tmp_path: Path) -> None:
+    """`paifang lanes restart`: one lane after the other, each back before the next goes; its supervisor starts it."""
+    async with lane_rig(tmp_path, lanes=2) as rig:
+        codes = [ticket.code for ticket in (await rig.site.sell_all("adult", 60)).tickets]
+        await rig.listed()
+        restarts: list[tuple[str, str]] = []
+        passed = 0
+
+        async def supervise(lane: LaneProcess) -> None:
+            """What systemd does."""
+            while True:
+                assert await lane.ended(600) == 0
+                restarts.append((lane.name, "ended"))
+                await lane.start()
+                restarts.append((lane.name, "ready"))
+
+        async def visitors(lane: LaneProcess) -> None:
+            nonlocal passed
+            while codes:
+                passed += await lane.admit(codes.pop(), patience_s=2.0)
+                await trio.sleep(0.1)
+
+        async with trio.open_nursery() as nursery:
+            for lane in rig.lanes.values():
+                nursery.start_soon(supervise, lane)
+                nursery.start_soon(visitors, lane)
+            command = [sys.executable, "-m", "paifang", "lanes", "restart", "--site", str(rig.site.site_path)]
+            done = await trio.run_process(
+                [*command, "--user", "operator"],
+                capture_stdout=True,
+                capture_stderr=True,
+                check=False,
+                env={**os.environ, "PAIFANG_PASSWORD": PASSWORD},
+            )
+            assert done.returncode == 0, (done.stdout + done.stderr).decode()
+            nursery.cancel_scope.cancel()
+        assert restarts == [("c1", "ended"), ("c1", "ready"), ("c2", "ended"), ("c2", "ready")]
+        for lane in rig.lanes.values():
+            await lane.works()
+            await lane.shows(lambda status: status["waiting_for_upload"] == 0, "has uploaded", 30)
+        await rig.site.settled(30)
+        entries = {name: lane.sim.board.entries for name, lane in rig.lanes.items()}  # type: ignore[union-attr]
+        rows = await rig.site.rows("select lane, count(*) as n from passages where direction = 'entry' group by lane")
+        assert {row["lane"]: row["n"] for row in rows} == {name: n for name, n in entries.items() if n}
+        assert sum(entries.values()) >= passed > 0
+        assert (await rig.site.audit()).broken == []
