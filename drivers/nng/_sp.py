@@ -281,6 +281,14 @@ class Replier:
             self._room.release()
 
 
+def _sent_at_once(stream: trio.abc.Stream, data: bytes) -> bytes:
+    """What is left to send, after as much as the socket takes without waiting. With TLS all of it is left."""
+    if isinstance(stream, trio.SocketStream):
+        with suppress(OSError):  # full, or gone: whoever sends the rest finds that out
+            return data[os.write(stream.socket.fileno(), data) :]
+    return data
+
+
 class _Line:
     """A connection's way out, used by several tasks: whoever finds it free sends for those who come meanwhile, too."""
 
@@ -302,6 +310,8 @@ class _Line:
 
     async def send(self, data: bytes) -> None:
         """Raises trio.BrokenResourceError when the peer is gone or does not take it."""
+        if not self._sending and not self._waiting and not (data := _sent_at_once(self._stream, data)):
+            return
         self._waiting += data
         if self._sending:
             return
@@ -378,7 +388,7 @@ class _Outlet:
 
     def __init__(self, connection: trio.CancelScope, stream: trio.abc.Stream) -> None:
         self._connection = connection
-        self._plain = stream.socket if isinstance(stream, trio.SocketStream) else None
+        self._stream = stream
         self._queue: deque[bytes] = deque()
         self._wanted = trio.Event()
         self.waiting = 0  # publications that have not left
@@ -389,11 +399,8 @@ class _Outlet:
         Without TLS it leaves in this very turn if the socket takes it: hundreds of lanes have a release before any of
         our own tasks does something about it.
         """
-        if self._plain is not None and self.waiting == 0:
-            with suppress(OSError):  # full, or gone, which the task finds out
-                data = data[os.write(self._plain.fileno(), data) :]
-            if not data:
-                return True
+        if self.waiting == 0 and not (data := _sent_at_once(self._stream, data)):
+            return True
         if self.waiting >= QUEUE_MAX:
             self._connection.cancel()
             return False
