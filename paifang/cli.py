@@ -14,6 +14,7 @@ from paifang._command import DATA, DEMO_SITE, EXIT_WRONG, JSON, carry_out, load_
 from paifang.addresses import channel_url
 from paifang.devices import devices, reload
 from paifang.lane import lane, lanes
+from paifang.modes_cli import modes
 from paifang.pki_cli import pki
 
 _SITE = click.argument("site", type=click.Path(path_type=Path), required=False, default=DEMO_SITE)
@@ -33,6 +34,7 @@ def main() -> None:
 
 main.add_command(devices)
 main.add_command(lane)
+main.add_command(modes)
 main.add_command(lanes)
 main.add_command(pki)
 main.add_command(reload)
