@@ -1,4 +1,4 @@
-"""`paifang ticket`: the link and the short code of a ticket, for its visitor's phone, over the server's console channel."""
+"""`paifang ticket`: the link and the short code of a ticket for a phone, over the server's console channel."""
 
 from __future__ import annotations
 

@@ -52,6 +52,7 @@ export interface Methods {
   "sales.products": [T.ListProductsParams, T.Products];
   "sales.sell": [T.SellParams, T.Sold];
   "sales.print_jobs": [T.GetPrintJobsParams, T.PrintJobs];
+  "ticket.wallet": [T.GetWalletParams, T.Wallet];
   "office.find": [T.FindOrderParams, T.OrderView];
   "office.hold": [T.HoldPlacesParams, T.Done];
   "office.refund": [T.AskRefundParams, T.RefundView];

@@ -8,6 +8,7 @@ import { pick, t, type Text } from "./i18n";
 import { Icon, type IconName } from "./icons";
 import { call, type CallError } from "./rpc";
 import { asCallError, devices } from "./store";
+import { PhoneTicket, ToPhone } from "./ticket/window";
 import type { PrintJobView, ProductView, Sold } from "./types";
 
 const TENDERS = ["cash", "bank_card", "alipay", "wechat"] as const;
@@ -372,6 +373,7 @@ function Receipt({ order }: { order: Sold }): JSX.Element {
               <th>{t("ticketCode")}</th>
               <th>{t("validTo")}</th>
               <th>{t("printState")}</th>
+              <th aria-label={pick("到手机", "To a phone")} />
             </tr>
           </thead>
           <tbody>
@@ -388,11 +390,13 @@ function Receipt({ order }: { order: Sold }): JSX.Element {
                 <td>
                   <Job job={byTicket.get(ticket.ticket)} expected={order.print_jobs.length > 0} />
                 </td>
+                <td>{ticket.code !== "" && <ToPhone ticket={ticket.ticket} />}</td>
               </tr>
             ))}
           </tbody>
         </table>
       </div>
+      <PhoneTicket tickets={order.tickets} />
       <div class="order-buttons">
         <button type="button" class="primary big" onClick={() => (sold.value = null)}>
           {t("nextOrder")}

@@ -6,7 +6,8 @@ import { Qr } from "../qr";
 import { behindS, isWrong, known, now } from "./clock";
 import { readFragment, type Ticket } from "./fragment";
 import { canCompute, rotatingText, STEP_S, stepOf } from "./rotating";
-import { CLASSES, grouped, lang, moment, setLang, setTheme, span, t, theme } from "./words";
+import { grouped } from "./short";
+import { CLASSES, lang, moment, setLang, setTheme, span, t, theme } from "./words";
 
 const TICK_MS = 250;
 
@@ -70,7 +71,7 @@ function Nothing(): JSX.Element {
 
 function Shown({ held }: { held: Ticket }): JSX.Element {
   return (
-    <main data-ticket={held.ticket}>
+    <main data-ticket={held.ticket} data-clock={known.value}>
       <Notices held={held} />
       {canCompute() ? <Code /> : <Insecure />}
       <section class="card short">

@@ -50,9 +50,6 @@ export function moment(atSeconds: number): string {
   return form.format(new Date(atSeconds * 1000));
 }
 
-/** Ten characters as people read them: two groups of five. */
-export const grouped = (short: string): string => `${short.slice(0, 5)}-${short.slice(5)}`;
-
 /** "3 min" or "40 s". */
 export function span(seconds: number): string {
   const whole = Math.abs(Math.round(seconds));

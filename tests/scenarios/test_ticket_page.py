@@ -1,0 +1,110 @@
+"""A ticket on a visitor's phone: link and short code from the window, the page in Chromium, a real server and lane."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from admin_ws.client import ConsoleRefused
+from paifang.testing import PASSWORD, SiteRig, site_rig
+from protocols.console import ExplainScan, Explanation, GetWallet, Wallet
+from protocols.shortcode import grouped, parse_short
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+STEPS = Path(__file__).with_name("ticket_steps.py")
+STEPS_S = 100.0
+LATER_S = 120.0
+
+
+async def wallet(rig: SiteRig, ticket: int, user: str = "cashier") -> Wallet:
+    return await rig.ask(user, "ticket.wallet", GetWallet(ticket=ticket), Wallet)
+
+
+async def steps(rig: SiteRig, *names: str) -> None:
+    """Run steps in Chromium, one browser each; they ask for links, scans and what would be later."""
+
+    async def do(what: str) -> str:
+        command, _, text = what.partition(" ")
+        if command == "link":
+            return json.dumps((await wallet(rig, (await rig.sell()).ticket)).link)
+        if command == "password":
+            return PASSWORD
+        if command == "later":
+            asked = ExplainScan(code=text, lane="s1", at=time.time() + LATER_S)
+            return (await rig.ask("operator", "site.explain", asked, Explanation)).code
+        assert command == "scan", what
+        return str(await rig.admit("s1", text))
+
+    for name in names:
+        with trio.fail_after(STEPS_S):
+            process = await trio.lowlevel.open_process(
+                [sys.executable, str(STEPS), name, f"http://127.0.0.1:{rig.site.http.port}/"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            async with process.stdin, process.stdout:
+                said = ""
+                async for chunk in process.stdout:
+                    said += chunk.decode()
+                    while "\n" in said:
+                        line, _, said = said.partition("\n")
+                        if line.startswith("do "):
+                            await process.stdin.send_all(f"{await do(line[3:])}\n".encode())
+            assert await process.wait() == 0, f"{name} failed; see what it printed above"
+
+
+async def test_the_live_code_opens_the_gate_an_old_one_does_not_and_the_short_one_does(tmp_path: Path) -> None:
+    async with site_rig(tmp_path, serial=1) as rig:
+        await steps(rig, "gate")
+        await rig.settled()
+        assert (await rig.audit()).broken == []
+
+
+async def test_it_opens_without_a_signal_and_on_a_phone_whose_clock_is_wrong(tmp_path: Path) -> None:
+    async with site_rig(tmp_path, serial=1) as rig:
+        await steps(rig, "offline", "clock")
+
+
+async def test_page_and_server_make_the_same_code_and_every_look_is_accessible(tmp_path: Path) -> None:
+    async with site_rig(tmp_path, serial=1) as rig:
+        await steps(rig, "vectors", "looks")
+
+
+async def test_a_cashier_shows_it_at_the_window_and_a_phone_reads_it_from_there(tmp_path: Path) -> None:
+    async with site_rig(tmp_path, serial=1) as rig:
+        await steps(rig, "window")
+
+
+async def test_the_command_line_hands_out_what_the_window_does_booked_once_and_written_down(tmp_path: Path) -> None:
+    async with site_rig(tmp_path, serial=1) as rig:
+        ticket = (await rig.sell()).ticket
+        told = await wallet(rig, ticket)
+        assert parse_short(told.short) == told.short and told.link.startswith("/ticket#1.")
+        done = await trio.run_process(
+            [sys.executable, "-m", "paifang", "ticket", str(ticket), "--site", str(rig.site_path), "--user", "manager"],
+            capture_stdout=True,
+            check=True,
+            env={**os.environ, "PAIFANG_PASSWORD": PASSWORD},
+        )
+        said = done.stdout.decode()
+        assert f"http://127.0.0.1:{rig.site.http.port}{told.link}" in said and grouped(told.short) in said
+        booked = await rig.rows("select ticket from credentials where kind = 'short'")
+        assert [row["ticket"] for row in booked] == [ticket]
+        written = await rig.rows("select user_name, subject from audit_log where action = 'ticket.wallet' order by seq")
+        assert [(row["user_name"], row["subject"]) for row in written] == [
+            ("cashier", f"ticket={ticket}"), ("manager", f"ticket={ticket}"),
+        ]  # fmt: skip
+        dump = b"".join((rig.folder / name).read_bytes() for name in ("server.out", "server.err")).decode()
+        assert told.short not in dump and told.link.partition("#")[2] not in dump
+        for user, number in (("operator", ticket), ("cashier", ticket + 99_999)):
+            with pytest.raises(ConsoleRefused):
+                await wallet(rig, number, user)
+        assert (await rig.audit()).broken == []
