@@ -276,6 +276,7 @@ class BuiltLane:
             "clock_offset_s": client.clock_offset_s,
             "decided_online": self.decider.decided_online,
             "decided_alone": self.decider.decided_alone,
+            "decision_p99_ms": self._decision_p99_ms(),
             "passed": self._passed,
             "waiting_for_upload": self.book.waiting,
             "unwritten": self.book.unwritten,
@@ -290,6 +291,11 @@ class BuiltLane:
             "power": power.source.value,
             "battery_minutes": None if power.runtime_s is None else round(power.runtime_s / 60, 1),
         }
+
+    def _decision_p99_ms(self) -> float | None:
+        """Of the latest decisions that the lane made alone, its journal included."""
+        times_s = sorted(self.decider.times_s)
+        return round(times_s[int(0.99 * len(times_s))] * 1000, 2) if times_s else None
 
     def close(self) -> None:
         """Let go of the files, when the tree has ended."""

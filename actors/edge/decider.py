@@ -6,7 +6,9 @@ of it, so that the barrier never moves for something that a power cut could forg
 
 from __future__ import annotations
 
+import collections
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,6 +48,7 @@ from storage.interfaces import LedgerUnavailable, Permit, Refusal
 ONLINE, EDGE = "online", "offline_edge"
 QUESTIONS_MAX = 16  # of one lane under way; more are answered `unavailable`
 CARD_CHARACTERS_MAX = 64
+TIMES_MAX = 500  # the latest decisions, for figures
 HOLD_MIN_S = 2.0  # a server that was too slow is not asked again before
 HOLD_MAX_S = 60.0  # nor, when that happens again and again, before this
 NO_ANSWER = frozenset({"unavailable", "too_many"})  # the server is there and cannot decide: the lane does
@@ -114,6 +117,7 @@ class Decider:
         self._slow_at = -math.inf
         self._hold_s = HOLD_MIN_S
         self.decided_alone = self.decided_online = self.switched = 0
+        self.times_s: collections.deque[float] = collections.deque(maxlen=TIMES_MAX)  # of decisions while alone
 
     async def run(self, me: Address) -> None:
         self._under_way = 0
@@ -141,6 +145,7 @@ class Decider:
 
     async def _answer(self, envelope: Envelope) -> None:
         question: Decide = envelope.msg
+        began = time.perf_counter()
         try:
             answer = await self._decide(question)
         except LedgerUnavailable as exc:
@@ -149,6 +154,8 @@ class Decider:
         finally:
             self._under_way -= 1
         envelope.reply(answer)
+        if self.mode == EDGE:
+            self.times_s.append(time.perf_counter() - began)
 
     async def _decide(self, question: Decide) -> Granted | Denied:
         asked = False
