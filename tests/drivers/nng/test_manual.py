@@ -254,3 +254,36 @@ async def test_the_gate_of_the_manual_obeys_no_forged_release(server, tmp_path):
 
     await gate_process(server, tmp_path, run)
     assert {each.incident for each in server.acks} == {server.release.incident}
+
+
+def session():
+    """The bytes on the line as they stand in the manual, by who says them."""
+    [found] = re.findall(r"<!-- session: heartbeat -->\n```\n(.*?)\n```", MANUAL, re.DOTALL)
+    said = {">": [], "<": []}
+    for line in found.splitlines():
+        if line[0] in said:
+            who = line[0]
+            said[who].append(b"")
+        said[who][-1] += bytes.fromhex(line[1:])
+    return said
+
+
+async def test_the_session_in_bytes_is_what_travels(server):
+    said = session()
+    host, port = server.work_server.work_url.removeprefix("tcp://").split(":")
+    stream = await trio.open_tcp_stream(host, int(port))
+    heard = b""
+    wanted = b"".join(said["<"])
+    with trio.fail_after(20):
+        for data in said[">"]:
+            await stream.send_all(data)
+        while len(heard) < len(wanted):
+            heard += await stream.receive_some()
+    await stream.aclose()
+    [heartbeat] = server.requests
+    assert isinstance(heartbeat, link.Heartbeat)
+    greeting, reply = heard[:8], heard[8:]
+    assert greeting == said["<"][0]
+    assert reply[:12] == said["<"][1][:12]  # the length and what the device has chosen
+    shown = link.decode_reply(said["<"][1][12:])
+    assert link.decode_reply(reply[12:]) == msgspec.structs.replace(shown, server_at=1.0)
