@@ -15,7 +15,7 @@ from paifang.addresses import channel_url
 from paifang.devices import devices, reload
 from paifang.lane import lane, lanes
 from paifang.modes_cli import modes
-from paifang.pki_cli import pki
+from paifang.pki_cli import lane_enrol, pki
 
 _SITE = click.argument("site", type=click.Path(path_type=Path), required=False, default=DEMO_SITE)
 _DATA = DATA
@@ -33,6 +33,7 @@ def main() -> None:
 
 
 main.add_command(devices)
+lane.add_command(lane_enrol)
 main.add_command(lane)
 main.add_command(modes)
 main.add_command(lanes)
