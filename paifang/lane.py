@@ -1,6 +1,7 @@
 """`paifang lane`: the controller of one lane, on the gate's own computer.
 
     paifang lane lane.toml             run until SIGTERM; the same as `paifang lane run lane.toml`
+    paifang lane enrol …               get this controller's certificate, by a one-time code
     paifang lane status lane.toml      what it does, who decides, and how its journal is kept
 """
 
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from paifang._command import DEMO_SITE, EXIT_USAGE, EXIT_WRONG, JSON, carry_out, load_site
+from paifang.pki_cli import lane_enrol
 
 if TYPE_CHECKING:
     from paifang.lane_wiring import BuiltLane
@@ -73,8 +75,9 @@ def run(file: Path, data: Path, log_level: str) -> None:
 
     from paifang.serve import configure_logs, say_line
 
+    lanefile = _load(file)
     configure_logs(log_level)
-    sys.exit(trio.run(run_lane, _load(file), data, say_line))
+    sys.exit(trio.run(run_lane, lanefile, data, say_line))
 
 
 @lane.command()
@@ -108,6 +111,9 @@ def status(file: Path, data: Path, as_json: bool) -> None:
             click.echo(f"{name}: {value}")
     if "journal_error" in known:
         sys.exit(EXIT_WRONG)
+
+
+lane.add_command(lane_enrol)
 
 
 @click.group()

@@ -25,7 +25,12 @@ class LaneKeys:
         """Raises KeysError when the identity folder holds no release key: such a lane would obey no release."""
         self._site = site
         self._lists = lists
-        self.release: dict[str, Ed25519PublicKey] = {} if identity is None else public_release_keys(identity)
+        self.release: dict[str, Ed25519PublicKey] = {}
+        if identity is not None:
+            try:
+                self.release |= public_release_keys(identity)
+            except KeysError as exc:
+                raise KeysError(f"{exc}; enrol this lane with `paifang lane enrol`") from exc
         self._verifier: Verifier | None = None
         self._hash: HashId | None = None
         self.refresh()
