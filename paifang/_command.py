@@ -106,6 +106,7 @@ def _cures() -> tuple[type[Exception], ...]:
         "storage.backup": "BackupError",
         "storage.connection": "BadUrl",
         "storage.embedded": "EmbeddedError",
+        "storage.incidents": "IncidentError",
     }
     return tuple(getattr(sys.modules[module], name) for module, name in names.items() if module in sys.modules)
 

@@ -13,6 +13,7 @@ import msgspec
 from paifang._command import DATA, DEMO_SITE, EXIT_WRONG, JSON, carry_out, load_site, open_database, show
 from paifang.addresses import channel_url
 from paifang.devices import devices, reload
+from paifang.evacuation_report import evacuation
 from paifang.lane import lane, lanes
 from paifang.modes_cli import modes
 from paifang.pki_cli import lane_enrol, pki
@@ -33,6 +34,7 @@ def main() -> None:
 
 
 main.add_command(devices)
+main.add_command(evacuation)
 lane.add_command(lane_enrol)
 main.add_command(lane)
 main.add_command(modes)
@@ -228,16 +230,24 @@ def inspect(site: Path, data: Path, url: str, user: str, watch: bool, as_json: b
 @click.option("--lane", required=True, help="At which lane.")
 @click.option("--at", default="", help='Another moment, "2026-11-22 14:00" on the site\'s clock; without it, now.')
 @click.option("--face", is_flag=True, help="Suppose that the holder's face was compared and matches.")
+@click.option("--exit", "way_out", is_flag=True, help="They want out.")
+@click.option("--id", "id_number", is_flag=True, help="CODE is the number of an ID.")
+@click.option("--holder", default="", help="The number of the ID that is shown beside CODE; - reads it from stdin.")
+@click.option("--stamp", is_flag=True, help="Suppose that staff have looked at the holder.")
+@click.option("--product", default="", help="Suppose that staff have chosen this one, of several tickets.")
 @click.option("--site", type=click.Path(path_type=Path), default=DEMO_SITE, help="The site file.")
 @click.option("--url", default="", help="Console channel; default from the site file.")
 @click.option("--user", required=True)
 @_JSON
-def explain(code: str, lane: str, at: str, face: bool, site: Path, url: str, user: str, as_json: bool) -> None:
+def explain(
+    code: str, lane: str, at: str, face: bool, way_out: bool, id_number: bool, holder: str, stamp: bool, product: str,
+    site: Path, url: str, user: str, as_json: bool,
+) -> None:  # fmt: skip
     """Why CODE would be admitted or refused at a lane, step by step, without any effect.  为何拒绝。
 
-    CODE is what a reader reads: a ticket code, or CARD: and a card's number; - reads it from stdin, which keeps it out
-    of the shell's history. Nothing is booked, logged or held. Exit code 0: admitted, 1: refused, or nobody could be
-    asked. The password is read from PAIFANG_PASSWORD, or asked for.
+    CODE is what a reader reads: a ticket code, a phone's live code, a typed short code, or CARD: and a card's number;
+    - reads it from stdin, which keeps it out of the shell's history. Nothing is booked, logged or held. Exit code 0:
+    admitted, 1: refused, or nobody could be asked. The password is read from PAIFANG_PASSWORD, or asked for.
     """
     from paifang.explain import explain_ticket, moment
     from protocols.console import ExplainScan
@@ -245,7 +255,17 @@ def explain(code: str, lane: str, at: str, face: bool, site: Path, url: str, use
     sitefile = load_site(site)
     timezone = sitefile.site.timezone
     presented = (sys.stdin.readline() if code == "-" else code).strip()
-    asked = ExplainScan(code=presented, lane=lane, at=carry_out(moment, at, timezone), face_ok=face)
+    asked = ExplainScan(
+        code=presented,
+        lane=lane,
+        at=carry_out(moment, at, timezone),
+        face_ok=face,
+        id_number=id_number,
+        holder=(sys.stdin.readline() if holder == "-" else holder).strip(),
+        way_out=way_out,
+        stamp=stamp,
+        product=product,
+    )
     address = url or channel_url(sitefile)
     password = os.environ.get("PAIFANG_PASSWORD") or click.prompt("Password", hide_input=True)
     admitted = carry_out(explain_ticket, address, user, password, asked, timezone, as_json)
