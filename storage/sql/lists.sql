@@ -7,7 +7,7 @@ select greatest((select max(ledger_seq) from grants where site = $1),
                 (select max(ledger_seq) from passages where site = $1),
                 (select max(ledger_seq) from grant_ends where site = $1),
                 (select max(ledger_seq) from calibrations where site = $1), 0) as ledger_seq,
-       coalesce((select max(change) from list_changes where site = $1), 0) as change,
+       greatest((select max(change) from list_changes where site = $1), v.change, 0) as change,
        v.version, v.token, v.ledger_seq as told_seq, v.change as told_change, v.keys,
        extract(epoch from v.made_at)::float8 as made_at
   from (select 1) one
@@ -22,13 +22,18 @@ insert into list_versions (site, version, token, ledger_seq, change, keys, made_
 values ($1, $2, $3, $4, $5, $6, to_timestamp($7))
 
 -- name: forget
--- Versions so old that their lanes get a whole list; then also what has changed before all others.
+-- Versions so old that their lanes get a whole list, but never the newest, behind which the numbers go on; and what had
+-- changed before all that stay.
 with gone as (
-    delete from list_versions where site = $1 and made_at < to_timestamp($2) returning version
+    delete from list_versions
+     where site = $1 and made_at < to_timestamp($2)
+       and version < (select max(version) from list_versions where site = $1)
 )
 delete from list_changes
  where site = $1
-   and change <= (select min(change) from list_versions where site = $1 and made_at >= to_timestamp($2))
+   and change <= (select min(change) from list_versions
+                   where site = $1 and (made_at >= to_timestamp($2)
+                                        or version = (select max(version) from list_versions where site = $1)))
 
 -- name: products
 select string_agg(json_build_array('p', product || '/' || version, product, version, name_zh, name_en, product_class,

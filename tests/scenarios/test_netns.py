@@ -20,7 +20,7 @@ import trio
 from paifang.lane_testing import LaneProcess, LaneRig, lane_rig
 from paifang.netns_testing import Host, Namespace, Relay, needed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 LANES = 3
 SHARED, OWN = 1, 1  # tickets that all lanes are shown in each trouble, and that only one of them is
@@ -62,8 +62,11 @@ class Site:
 
 
 @asynccontextmanager
-async def site_with_wires(folder: Path, lanes: int = LANES) -> AsyncIterator[Site]:
-    """Server and lanes as processes, each lane in a namespace of its own; all of it is ended with the block."""
+async def site_with_wires(folder: Path, lanes: int = LANES, *, tickets: int) -> AsyncIterator[tuple[Site, list[str]]]:
+    """Server and lanes as processes, each lane in a namespace of its own, and the codes of tickets in all their lists.
+
+    All of it is ended with the block.
+    """
     needed()
     word = f"pf{os.getpid() % 100_000}"
     with ExitStack() as stack:
@@ -79,8 +82,9 @@ async def site_with_wires(folder: Path, lanes: int = LANES) -> AsyncIterator[Sit
             for name, lane in rig.lanes.items():
                 lane.program = ["-m", "paifang.netns_testing", hosts[name].name, "lane", "run"]
             await rig.site.start()
+            codes = [sold.code for sold in (await rig.site.sell_all("adult", tickets)).tickets]
             await rig.start_lanes()
-            yield Site(rig, hosts)
+            yield Site(rig, hosts), codes
             for host in hosts.values():
                 host.drop()
             nursery.cancel_scope.cancel()
@@ -135,12 +139,10 @@ async def judge(site: Site) -> None:
 
 
 async def test_cut_lossy_slow_and_one_way_networks_and_a_server_killed_and_stopped(tmp_path: Path) -> None:
-    async with site_with_wires(tmp_path) as site:
+    each = SHARED + LANES * OWN
+    troubles = ("none", "cut", "loss", "one_way", "slow", "stopped", "killed")
+    async with site_with_wires(tmp_path, tickets=each * len(troubles)) as (site, codes):
         server, wires = site.rig.site, site.hosts
-        each = SHARED + LANES * OWN
-        troubles = ("none", "cut", "loss", "one_way", "slow", "stopped", "killed")
-        codes = [ticket.code for ticket in (await server.sell_all("adult", each * len(troubles))).tickets]
-        await site.rig.listed(40.0)
         batches = {trouble: codes[place * each : (place + 1) * each] for place, trouble in enumerate(troubles)}
         await site.visitors(batches["none"])
         assert all(len(site.admitted[code]) == 1 for code in batches["none"])  # together, nobody gets in twice
@@ -175,9 +177,7 @@ async def test_cut_lossy_slow_and_one_way_networks_and_a_server_killed_and_stopp
 
 async def test_the_same_ticket_at_two_lanes_that_are_cut_off_is_one_case_with_both(tmp_path: Path) -> None:
     """Scenario 10: both open; after the uploads there is one case."""
-    async with site_with_wires(tmp_path, 2) as site:
-        code = (await site.rig.site.sell()).code
-        await site.rig.listed(40.0)
+    async with site_with_wires(tmp_path, 2, tickets=1) as (site, (code,)):
         for name, wire in site.hosts.items():
             wire.drop(100, 100)
             await site.rig.lanes[name].shows(lambda status: status["mode"] != "online", "alone", 20.0)

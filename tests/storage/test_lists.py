@@ -16,6 +16,7 @@ from protocols.lists import Item, ListKey, ListMark, ListTicket, Part
 from protocols.messages import Granted
 from storage import _lists
 from storage._lists import ListReader
+from storage.audit import audit
 from storage.interfaces import HoldTicket, LedgerUnavailable, ReplaceCard, RequestRefund, SaleLineOp
 from storage.testing import (
     Database,
@@ -231,6 +232,29 @@ async def test_versions_count_up_and_are_on_disk_before_they_are_told() -> None:
             assert [row["token"] for row in rows] == [lane.mark.token]
             told.append(lane.mark.version)
         assert told == sorted(set(told))
+
+
+async def test_old_versions_are_forgotten_and_the_numbers_go_on() -> None:
+    async with _site() as (database, ledger, lane):
+        await ledger.sell("adult")
+        await lane.follow()
+        for later_s in (0.0, 3600.0, 8 * 86400.0, 30 * 86400.0):  # started anew each time: what is old is forgotten
+
+            def clock(later_s: float = later_s) -> float:
+                return time.time() + later_s
+
+            lane.reader = ListReader(setup(), database.dsn, keys=_keys, clock=clock)
+            async with lane.reader.running():
+                before = lane.mark
+                await ledger.sell("adult")
+                await lane.follow()
+                assert before is not None
+                assert lane.mark is not None
+                assert lane.mark.version > before.version
+        assert await database.fetchval("select count(*)::int from list_versions") <= 2
+        assert await database.fetchval("select count(*)::int from list_changes") <= 2
+        report = await audit(database.dsn, "demo")
+        assert report.clean, report.broken
 
 
 async def test_a_new_key_makes_a_new_version() -> None:
