@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError, wrap_client_stream
+from wsproto.utilities import LocalProtocolError
 
 from protocols.console import Delta, Login, Resume, Session, Snapshot
 from protocols.errors import RpcError
@@ -140,6 +141,7 @@ class ConsoleClient:
             ConsoleClosed: nobody listens there, or the server refuses.
         """
         stream = await _open_stream(url, tls)
+        closing = False
         # The stream is ours and not the library's: when the server closes first, trio-websocket leaves it open.
         try:
             async with trio.open_nursery() as nursery:
@@ -159,6 +161,7 @@ class ConsoleClient:
                 try:
                     yield client
                 finally:
+                    closing = True
                     with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
                         await socket.aclose()
                     nursery.cancel_scope.cancel()
@@ -166,7 +169,8 @@ class ConsoleClient:
             only = _only(group)
             if isinstance(only, HandshakeError):  # raised by the library's reader, beside us
                 raise ConsoleClosed(f"{url}: {only!r}") from only
-            raise only from None
+            if not (closing and isinstance(only, LocalProtocolError)):  # a ping that came while we closed
+                raise only from None
         finally:
             await trio.aclose_forcefully(stream)
 

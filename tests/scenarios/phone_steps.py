@@ -216,6 +216,29 @@ def without_server(page: Any, url: str, password: str) -> None:
     assert site_does("booked") == "ok"
 
 
+def secure(page: Any, url: str, password: str) -> None:
+    """Over HTTPS under another name: camera, list, a scan without a signal, its upload."""
+    codes = json.loads(site_does("codes"))
+    page.goto(f"{url}phone")
+    assert page.evaluate("() => isSecureContext")
+    english(page)
+    log_in(page, url, "operator", password)
+    page.wait_for_selector(".verdict.ok[data-code=ok][data-offline=false]")  # by camera
+    dismiss(page)
+    listed(page)
+    page.context.set_offline(True)
+    page.wait_for_selector("[data-live=false]")
+    page.reload()
+    page.wait_for_selector("[data-live=false]")
+    type_code(page, codes["one"], "ok")
+    dismiss(page)
+    waiting(page, 1)
+    page.context.set_offline(False)
+    page.wait_for_selector("[data-live=true]")
+    waiting(page, 0)
+    assert site_does("booked") == "ok"
+
+
 def count(page: Any, url: str, password: str) -> None:
     """A direct check counted by thumb, its stubs, and the figures."""
     page.goto(f"{url}phone")
@@ -286,6 +309,7 @@ STEPS: dict[str, Callable[[Any, str, str], None]] = {
     "work": work,
     "without_server": without_server,
     "count": count,
+    "secure": secure,
     "looks": looks,
 }
 

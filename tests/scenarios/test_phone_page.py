@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import ssl
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -11,6 +14,8 @@ from pathlib import Path
 import pytest
 import trio
 import zxingcpp
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from paifang.testing import PASSWORD, SiteRig, site_rig
 from protocols.console import SoldTicket
@@ -20,6 +25,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 STEPS = Path(__file__).with_name("phone_steps.py")
 STEPS_S = 100.0
+HOST = "gates.example"  # a name that only the browser knows
 WIDTH, HEIGHT, FRAMES = 640, 480, 10  # of the film
 LANE = (
     '[[lanes]]\nid = "hand"\nname = "东门手持"\nentrance = "东门"\nkind = "attendant"\nto_zone = "park"\n'
@@ -48,10 +54,15 @@ def film(path: Path, text: str) -> Path:
 
 
 async def steps(
-    name: str, rig: SiteRig, do: Callable[[str], Awaitable[object]], camera: Path | str = "-", *arguments: str
+    name: str,
+    rig: SiteRig,
+    do: Callable[[str], Awaitable[object]],
+    camera: Path | str = "-",
+    *arguments: str,
+    url: str = "",
 ) -> None:
     """Run the steps `name` in Chromium; what they ask the site to do is done by `do`."""
-    url = f"http://127.0.0.1:{rig.site.http.port}/"
+    url = url or f"http://127.0.0.1:{rig.site.http.port}/"
     with trio.fail_after(STEPS_S):
         process = await trio.lowlevel.open_process(
             [sys.executable, str(STEPS), name, url, str(camera), *arguments],
@@ -68,6 +79,13 @@ async def steps(
                     if line.startswith("do "):
                         await process.stdin.send_all(f"{await do(line[3:])}\n".encode())
         assert await process.wait() == 0, "the steps failed; see what they printed above"
+
+
+def key_pin(data: Path) -> str:
+    """The public key of the server's certificate, as Chromium is told to trust it and no other."""
+    certificate = x509.load_pem_x509_certificate((data / "pki" / "web.pem").read_bytes())
+    public = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(public).digest()).decode()
 
 
 async def sold(rig: SiteRig, **products: str) -> dict[str, SoldTicket]:
@@ -143,3 +161,39 @@ async def test_every_page_in_both_themes_and_languages_has_no_serious_fault_of_a
             return json.dumps({"film": ticket.code})
 
         await steps("looks", rig, do)
+
+
+async def test_over_https_from_another_host_name_the_camera_and_the_list_work(tmp_path: Path) -> None:
+    async with site_rig(tmp_path, serial=0, configure=with_attendant) as rig:
+        tickets = await sold(rig, film="adult", one="adult")
+        codes = {name: ticket.code for name, ticket in tickets.items()}
+        await rig.stop()
+        text = rig.site_path.read_text(encoding="utf-8")
+        tls = f'[web]\nnames = ["{HOST}"]\n[web.tls]\nauthority = true\n[link]'
+        rig.site_path.write_text(text.replace("[link]", tls, 1), encoding="utf-8")
+        await rig.start()
+
+        async def do(what: str) -> str:
+            if what == "codes":
+                return json.dumps(codes)
+            with trio.fail_after(30):
+                while await rig.value("select count(*) from passages where kind = 'granted'") != 2:
+                    await trio.sleep(0.1)
+            return "ok"
+
+        # who trusts the site's authority and nobody else finds the name in the certificate
+        trust = ssl.create_default_context(cafile=str(rig.data / "pki" / "ca.pem"))
+        plain = await trio.open_tcp_stream("127.0.0.1", rig.site.http.port)
+        async with trio.SSLStream(plain, trust, server_hostname=HOST, https_compatible=True) as stream:
+            with trio.fail_after(20):
+                await stream.do_handshake()
+
+        await steps(
+            "secure",
+            rig,
+            do,
+            film(tmp_path / "camera.y4m", codes["film"]),
+            f"--host-resolver-rules=MAP {HOST} 127.0.0.1",
+            f"--ignore-certificate-errors-spki-list={key_pin(rig.data)}",
+            url=f"https://{HOST}:{rig.site.http.port}/",
+        )
