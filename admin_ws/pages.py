@@ -94,10 +94,12 @@ def make_application(
     *,
     health: Callable[[], Mapping[str, object]],
     metrics: Callable[[], bytes] | None = None,
+    ready: Callable[[], Mapping[str, bool]] = dict,
     secure: bool = False,
 ) -> Starlette:
-    """The ASGI application: `/healthz`, `/metrics` if `metrics` is given, and the pages.
+    """The ASGI application: `/healthz`, `/readyz`, `/metrics` if `metrics` is given, and the pages.
 
+    `/healthz` is answered as long as anything is; `/readyz` with 503 while something of `ready` is missing.
     `secure`: served over TLS, so browsers are told to ask for nothing else.
     """
     always = {"Strict-Transport-Security": f"max-age={HSTS_S}"} if secure else {}
@@ -124,11 +126,17 @@ def make_application(
     async def serve_health(request: Request) -> Response:
         return _response(msgspec.json.encode(health()), "application/json")
 
+    async def serve_ready(request: Request) -> Response:
+        found = ready()
+        good = all(found.values())
+        body = msgspec.json.encode({"ready": good, **found})
+        return _response(body, "application/json", status=200 if good else 503)
+
     async def serve_metrics(request: Request) -> Response:
         assert metrics is not None
         return _response(metrics(), "text/plain; version=0.0.4; charset=utf-8")
 
-    routes = [Route("/healthz", serve_health)]
+    routes = [Route("/healthz", serve_health), Route("/readyz", serve_ready)]
     if metrics is not None:
         routes.append(Route("/metrics", serve_metrics))
     return Starlette(routes=[*routes, Route("/{path:path}", serve_page)])

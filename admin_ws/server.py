@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -52,6 +52,7 @@ class Console:
         site_id, site_name: shown by `/healthz`.
         view_permission: what a session needs for `site.subscribe`; "" is being logged in.
         metrics: text for `/metrics`; without it there is no such page.
+        ready: for `/readyz`, what visitors can only be let in with, and whether it is there.
         record: notes commands for the audit log, see `channel.Record`.
         tls: serve HTTPS and WSS only.
         static_folder: what Vite built.
@@ -69,13 +70,14 @@ class Console:
         site_name: str,
         view_permission: str = "",
         metrics: Callable[[], bytes] | None = None,
+        ready: Callable[[], Mapping[str, bool]] = dict,
         record: Record | None = None,
         tls: ssl.SSLContext | None = None,
         static_folder: Path = STATIC_FOLDER,
     ) -> None:
         self._host, self._port, self._tls = host, port, tls
         self._site_id, self._site_name, self._hub = site_id, site_name, hub
-        self._static_folder, self._metrics = static_folder, metrics
+        self._static_folder, self._metrics, self._ready = static_folder, metrics, ready
         self.channel = Channel(
             hub=hub, accounts=accounts, routes=routes, view_permission=view_permission, record=record
         )
@@ -101,7 +103,9 @@ class Console:
         if not pages:
             _log.warning("console_not_built", folder=str(self._static_folder))
         serve_pages = make_server(
-            make_application(pages, health=self._health, metrics=self._metrics, secure=self._tls is not None)
+            make_application(
+                pages, health=self._health, metrics=self._metrics, ready=self._ready, secure=self._tls is not None
+            )
         )
         listeners = await trio.open_tcp_listeners(self._port, host=self._host, backlog=BACKLOG)
         if self._port == 0:  # `localhost` may be two sockets, which would get two different ports

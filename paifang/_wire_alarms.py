@@ -1,10 +1,9 @@
-"""Wiring of what is told to others: the tap on the feed, the outbox, one sender for each receiver."""
+"""Wiring of what is told to others: a look at the feed, the outbox, one sender for each receiver."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -20,23 +19,6 @@ from storage.outbox import Delivery, Outbox, OutboxError
 MAILBOX_CAPACITY = 8192  # events on their way; the actor reads them without waiting for anything
 OUTBOX = "outgoing.db"  # in the data folder
 HOUR_S = 3600.0
-
-
-class Tapped(Address):
-    """An address whose events of the feed are also told to somebody else, whether its actor lives or not."""
-
-    __slots__ = ("_rank", "_tap")
-
-    def __init__(self, name: str, *, capacity: int, dead_letters: DeadLetters, tap: Address, rank: int) -> None:
-        super().__init__(name, capacity=capacity, dead_letters=dead_letters)
-        self._tap = tap
-        self._rank = rank
-
-    def tell(self, msg: Any, **options: Any) -> None:
-        """As `Address.tell`."""
-        if isinstance(msg, FeedEvent) and RANK.get(msg.severity, self._rank) >= self._rank:
-            offer(self._tap, msg)
-        super().tell(msg, **options)
 
 
 class Outgoing:
@@ -56,14 +38,13 @@ class Outgoing:
                 for number, mail in enumerate(table.mail, 1)
             ),
         ]
+        self._rank = min((RANK[interest.severity] for interest in self.interests), default=0)
         self._actor: Alarms | None = None
 
-    def tapped(self, name: str, capacity: int) -> Address:
-        """The hub's address, with the tap if anybody wants to hear."""
-        if not self.interests:
-            return Address(name, capacity=capacity, dead_letters=self._dead_letters)
-        rank = min(RANK[interest.severity] for interest in self.interests)
-        return Tapped(name, capacity=capacity, dead_letters=self._dead_letters, tap=self.address, rank=rank)
+    def see(self, message: object) -> None:
+        """Take what anybody wants to hear of, on its way to the consoles; whether their hub lives or not."""
+        if self.interests and isinstance(message, FeedEvent) and RANK.get(message.severity, self._rank) >= self._rank:
+            offer(self.address, message)
 
     def children(self, hub: Address) -> list[Child]:
         """The actor, if there is anybody to tell."""
@@ -109,7 +90,3 @@ class Outgoing:
 
 def _delivery(id: str, receiver: str, topic: str, body: bytes, made_at: float) -> Delivery:
     return Delivery(id=id, receiver=receiver, topic=topic, body=body, made_at=made_at)
-
-
-More = Callable[[], Iterator[Metric]]
-"""Further metrics for `paifang.watch.Watch`."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -63,6 +63,7 @@ class Watch(Collector):
         self._seen: dict[tuple[str, ...], int] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
+        ProcessCollector(registry=self._registry)
 
     async def run(self, me: Address) -> None:
         """Look every `LOG_EVERY_S` seconds until told to stop."""
