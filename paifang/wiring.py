@@ -6,6 +6,7 @@ The only place that knows concrete drivers, the concrete ledger and the concrete
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -36,6 +37,7 @@ from paifang._wire_evacuation import places, unsensing
 from paifang._wire_link import link_actor
 from paifang._wire_lists import LaneServices
 from paifang._wire_methods import recorder, routes
+from paifang._wire_metrics import Passing, Views
 from paifang._wire_modes import ModeKeeper, mode_keeper
 from paifang._wire_phones import phones
 from paifang._wire_reports import reports
@@ -56,7 +58,7 @@ from protocols.devicelink import (
     verify_release,
 )
 from protocols.errors import LinkError
-from protocols.messages import CredentialKind
+from protocols.messages import CredentialKind, Direction
 from protocols.ticketcode import Verifier
 from storage.connection import Dsn
 from storage.ledger import Ledger
@@ -122,7 +124,8 @@ class _Builder:
         self.keys = keys
         self.dead_letters = DeadLetters()
         self.outgoing = Outgoing(site, data, self.dead_letters)
-        self.hub = self.outgoing.tapped("consoles", HUB_MAILBOX_CAPACITY)
+        self.views = Views()
+        self.hub = Passing("consoles", capacity=HUB_MAILBOX_CAPACITY, dead_letters=self.dead_letters, see=self._see)
         self.ledger = self.address("ledger", LEDGER_MAILBOX_CAPACITY)
         self.admission = self.address("admission", ADMISSION_MAILBOX_CAPACITY)
         self.occupancy = self.address("occupancy", 512)
@@ -162,6 +165,10 @@ class _Builder:
         )
         self.root: Supervisor | None = None
         self.watcher: Watch | None = None
+
+    def _see(self, message: object) -> None:
+        self.views.see(message)
+        self.outgoing.see(message)
 
     def address(self, name: str, capacity: int) -> Address:
         return Address(name, capacity=capacity, dead_letters=self.dead_letters)
@@ -264,6 +271,7 @@ class _Builder:
                     to_zone=lane.to_zone,
                     max_pax=lane.max_group,
                     refuses=self.devices.refuses[lane.id],
+                    refuses_exit=partial(self.devices.refuses[lane.id], Direction.EXIT),
                     class_=lane.class_,
                     from_zone=lane.from_zone,
                 )
@@ -382,6 +390,7 @@ class _Builder:
             site_name=self.site.site.name,
             view_permission=VIEW,
             metrics=self._metrics if self.site.http.metrics else None,
+            ready=self.views.ready,
         )
 
     def _answerers(self) -> dict[str, Address]:
@@ -420,7 +429,7 @@ class _Builder:
             drivers=self.statistics,
             links=lambda: {name: server.statistics() for name, server in self.links.items()},
             console=console.statistics,
-            more=[self.outgoing.metrics],
+            more=[self.outgoing.metrics, self.views.metrics],
         )
         return self.watcher
 
