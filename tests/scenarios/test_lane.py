@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from drivers.base import Barrier
+from drivers.ups.testing import upsd
 from paifang.lane_testing import LaneProcess, lane_rig
 from paifang.testing import PASSWORD, until
 from protocols.console import Done, RearmLane, RestoreRequest, Trigger
@@ -239,3 +240,24 @@ async def test_a_rolling_restart_under_traffic_loses_nobody(tmp_path: Path) -> N
         assert {row["lane"]: row["n"] for row in rows} == {name: n for name, n in entries.items() if n}
         assert sum(entries.values()) >= passed > 0
         assert (await rig.site.audit()).broken == []
+
+
+async def test_a_low_battery_ends_the_lane_in_order_and_closes_nothing(tmp_path: Path) -> None:
+    """With NUT's real daemon and its dummy driver."""
+    async with upsd(tmp_path) as supply:
+        power = f'[power]\nups = "ups"\nport = {supply.port}\npoll_s = 0.5\n'
+        async with lane_rig(tmp_path, extra=power) as rig:
+            lane = rig.lanes["c1"]
+            await lane.shows(lambda status: status["power"] == "mains", "mains", 40)
+            supply.say("OB DISCHRG", 60, 1800)
+            await lane.shows(lambda status: status["battery_minutes"] == 30.0, "half an hour left", 40)
+            lane.sim.board.fire(True)  # type: ignore[union-attr]
+            await lane.shows(lambda status: status["released"], "released")
+            supply.say("OB LB", 4, 60)
+            assert await lane.ended(60) == 3, "for systemd not to start it again"
+            assert lane.sim.released
+            lane.sim.board.fire(False)  # type: ignore[union-attr]
+            await trio.sleep(0.5)
+            assert lane.sim.released, "the board is held open by what the lane told it"
+            kinds = [row["kind"] for row in await rig.site.rows("select kind from cases")]
+            assert "power_battery" in kinds
