@@ -112,9 +112,9 @@ class CountedLane:
         self._open = 0  # statements that are not on disk yet, as far as is known
         self._moved_at = 0.0  # Trio's clock: the last progress
 
-    def refuses(self) -> str:
-        """The code with which the lane refuses every entry now: there is nobody to ask here."""
-        return self._face.refuses()
+    def refuses(self, direction: Direction = Direction.ENTRY) -> str:
+        """The code with which the lane refuses everybody this way now: there is nobody to ask here."""
+        return self._face.refuses(direction)
 
     async def run(self, me: Address) -> None:
         self._me = me

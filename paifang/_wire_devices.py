@@ -45,7 +45,7 @@ class Devices:
     Args:
         site: the site file as it was when the server started.
         lanes: addresses of the lanes' actors; `statistics` and `printers` are filled in and kept up to date here.
-        refuses: by lane, filled in here: what the lane would say to anybody now.
+        refuses: by lane, filled in here: what the lane would say now to anybody who comes this way.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Devices:
         self.printers: dict[str, Address] = {}
         self.gates: dict[str, Address] = {}
         self.lanes = lanes
-        self.refuses: dict[str, Callable[[], str]] = {}
+        self.refuses: dict[str, Callable[..., str]] = {}
         self._site = site
         self._wires = Wires(data, site.feedback, site=site.site.id)
         self._address = address

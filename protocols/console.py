@@ -361,10 +361,15 @@ class ExplainScan(Base, frozen=True, kw_only=True):
     `at` asks for another moment than now; the lane's mode of that moment is not known and not judged.
     """
 
-    code: Secret  # as a reader reads it: a ticket code, or `CARD:` and an annual card's number
+    code: Secret  # as a reader reads it: a ticket code, a live one, a typed short one, or `CARD:` and a card's number
     lane: Word
     at: Clock | None = None
     face_ok: bool = False  # suppose that the holder's face was compared and matches
+    id_number: bool = False  # the code is the number of an ID
+    holder: Secret = ""  # the number of the ID that is shown beside the code
+    way_out: bool = False  # they want out
+    stamp: bool = False  # suppose that staff have looked at the holder
+    product: Word = ""  # suppose that staff have chosen it, of several tickets
 
     def __repr__(self) -> str:
         return f"ExplainScan(lane={self.lane!r}, at={self.at!r})"
@@ -373,7 +378,7 @@ class ExplainScan(Base, frozen=True, kw_only=True):
 class ExplainStep(Base, frozen=True, kw_only=True):
     """One check, in the order of the decision. The first `refused` decides; later ones are `also_refused`."""
 
-    check: str  # lane | signature | known | credential | ticket | validity | zone | uses | factor | gap | capacity
+    check: str  # lane | signature | known | way_out | credential | ticket | validity | zone | uses | factor | gap | ...
     name_zh: str
     name_en: str
     verdict: str  # ok | refused | also_refused

@@ -17,6 +17,7 @@ from actors.admission.refusals import CURES, NEW_TICKET, OK, Texts, words
 from actors.admission.rules import CHECKS, choose, decide, room_for, room_in, zones_that_pass
 from actors.admission.uses import kind_of
 from protocols.console import ExplainStep, Explanation
+from protocols.messages import Direction
 from storage.interfaces import Permit, Refusal, RightFacts, ScanFacts, ZoneFacts
 
 REFUSED, ALSO_REFUSED = "refused", "also_refused"
@@ -24,6 +25,7 @@ NAMES: dict[str, Texts] = {
     "lane": ("通道", "lane"),
     "signature": ("签名", "signature"),
     "known": ("票", "ticket known"),
+    "way_out": ("出园", "way out"),
     "credential": ("凭证", "credential"),
     "ticket": ("票状态", "ticket's state"),
     "validity": ("有效期", "validity"),
@@ -55,6 +57,8 @@ def explain(
     """
     moment = _clock(timezone)
     steps = list(before)
+    if scan.direction is Direction.EXIT:
+        return _way_out(steps, rights, zone, scan)
     if not rights:
         steps.append(plain_step("known", ("查无此票", "no ticket has this code"), "unknown_code"))
         return _concluded(steps, scan, decide(rights, zone, scan), None)
@@ -74,6 +78,22 @@ def explain(
         steps.append(plain_step("choice", (classes, classes), "ambiguous"))
     steps.append(_capacity(right, zone, scan))
     return _concluded(steps, scan, decide(rights, zone, scan), right)
+
+
+def _way_out(
+    steps: list[ExplainStep], rights: list[RightFacts], zone: ZoneFacts, scan: ScanFacts
+) -> Explanation:
+    """Nothing of a ticket is asked of somebody who wants out; what it is only says how it is counted."""
+    permit = decide(rights, zone, scan)
+    assert isinstance(permit, Permit)
+    right = next((each for each in rights if each.entitlement == permit.entitlement), None)
+    if right is None:
+        steps.append(plain_step("known", ("没有对应的票", "on no ticket")))
+    else:
+        told = f"{right.ticket}, {right.product}"
+        steps.append(plain_step("known", (told, told)))
+    steps.append(plain_step("way_out", ("出园不查票", "whoever wants out is let out")))
+    return _concluded(steps, scan, permit, right)
 
 
 def unreadable(steps: Sequence[ExplainStep], scan: ScanFacts) -> Explanation:

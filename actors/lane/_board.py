@@ -133,9 +133,9 @@ class BoardLane:
         self._state = "starting"
         self._postponed = 0
 
-    def refuses(self) -> str:
-        """The code with which the lane refuses every entry now, or an empty string. For people to look at."""
-        return self._face.refuses()
+    def refuses(self, direction: Direction = Direction.ENTRY) -> str:
+        """The code with which the lane refuses everybody this way now, or an empty string. For people to look at."""
+        return self._face.refuses(direction)
 
     async def run(self, me: Address) -> None:
         self._me = me

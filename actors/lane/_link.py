@@ -156,9 +156,9 @@ class LinkLane:
         self._ending_until = 0.0
         self._over: frozenset[int | None] = frozenset()  # the incidents that the last restore ended
 
-    def refuses(self) -> str:
-        """The code with which the lane refuses every entry now, or an empty string. For people to look at."""
-        return self._face.refuses()
+    def refuses(self, direction: Direction = Direction.ENTRY) -> str:
+        """The code with which the lane refuses everybody this way now, or an empty string. For people to look at."""
+        return self._face.refuses(direction)
 
     async def run(self, me: Address) -> None:
         self._me = me

@@ -139,8 +139,8 @@ class Face:
     def view(self) -> LaneView:
         return self._view
 
-    def refuses(self) -> str:
-        """The code with which every entry is refused as the lane now stands; empty if the ticket decides."""
+    def refuses(self, direction: Direction = Direction.ENTRY) -> str:
+        """The code with which everybody is refused this way as the lane now stands; empty if the ticket decides."""
         view = self._view
         if view.state == "released":
             return "emergency_go"
@@ -148,7 +148,7 @@ class Face:
             return "lane_closed"
         if not view.available:
             return "unavailable"
-        return "" if view.mode in ENTRY_MODES else "lane_closed"
+        return "" if view.mode in (ENTRY_MODES if direction is Direction.ENTRY else EXIT_MODES) else "lane_closed"
 
     def show(self, **changes: object) -> None:
         """Change fields of the view; telling nothing when nothing changed."""

@@ -100,6 +100,11 @@ export interface ExplainScan {
   lane: string;
   at: number | null;
   face_ok: boolean;
+  id_number: boolean;
+  holder: string;
+  way_out: boolean;
+  stamp: boolean;
+  product: string;
 }
 export type ExplainScanParams = Params<ExplainScan, "code" | "lane">;
 

@@ -22,6 +22,7 @@ export function begin(): void {
     shown.value = { text: "", step: -1 };
     tick();
   });
+  behindS.subscribe(tick); // a code of the wrong time is not shown for a moment longer
   document.addEventListener("visibilitychange", tick);
   window.setInterval(tick, TICK_MS);
   tick();
