@@ -13,6 +13,8 @@ from trio_websocket import ConnectionClosed
 from protocols.console import Session
 from protocols.jsonrpc import Frame, Wire
 
+from .front import ReplayStream
+
 OUTBOX_FRAMES = 64  # a page that is so far behind (3 s of deltas) is evicted
 OUTBOX_BYTES = 8 * 1024 * 1024  # two large snapshots
 STUCK_CLOSE_S = 0.5  # the same for a client that reads nothing: it would not hear it
@@ -21,6 +23,7 @@ CLOSE_TIMEOUT_S = 2.0  # to finish the frame being sent, say why, and hear the c
 REQUESTS_IN_FLIGHT = 8  # of one peer; more are answered `busy`
 REQUEST_RATE_PER_S = 20.0
 REQUEST_BURST = 40
+TEXT_FRAME, BINARY_FRAME = 0x81, 0x82  # first byte of a final frame
 STRIKES = 50  # bad or superfluous messages before a peer is closed; forgiven at one a second
 
 
@@ -35,6 +38,29 @@ class CloseCode(IntEnum):
     FLOOD = 4003  # too many messages, damaged messages or failed log-ins
     FULL = 4004  # as many consoles as the server allows
     REVOKED = 4005  # the session was ended by somebody
+
+
+_last_framed: tuple[Frame, bytes] = ("", b"")
+
+
+def framed(frame: Frame) -> bytes:
+    """A message as one WebSocket frame of a server: final, unmasked, without extensions (RFC 6455 section 5.2).
+
+    The newest one is kept, because a broadcast asks for the same again and again.
+    """
+    global _last_framed
+    if _last_framed[0] is frame:
+        return _last_framed[1]
+    code, payload = (TEXT_FRAME, frame.encode()) if isinstance(frame, str) else (BINARY_FRAME, frame)
+    size = len(payload)
+    if size < 126:
+        data = bytes((code, size)) + payload
+    elif size < 1 << 16:
+        data = bytes((code, 126)) + size.to_bytes(2, "big") + payload
+    else:
+        data = bytes((code, 127)) + size.to_bytes(8, "big") + payload
+    _last_framed = frame, data
+    return data
 
 
 class Bucket:
@@ -73,10 +99,13 @@ class Peer:
     Args:
         socket: an accepted trio-websocket connection.
         wire: the form that the subprotocol chose.
+        stream: what is under the socket; with it frames go out at once where there is room.
     """
 
-    def __init__(self, socket: Any, wire: Wire) -> None:
+    def __init__(self, socket: Any, wire: Wire, stream: ReplayStream | None = None) -> None:
         self.socket = socket
+        self._stream = stream
+        self._writing = False
         self.wire = wire
         self.session: Session | None = None
         self.session_over = False  # its token is no longer good; an evacuation may still be triggered
@@ -108,6 +137,11 @@ class Peer:
         """Queue a frame; a peer that has no room for it is evicted. False when it is gone or going."""
         if self.closed_for is not None:
             return False
+        if self._stream is not None and not self._outbox and not self._writing and self._stream.take(framed(frame)):
+            self._sent += 1
+            if self._stream.owes:
+                self._wake.set()
+            return True
         if len(self._outbox) >= OUTBOX_FRAMES or self._outbox_bytes + len(frame) > OUTBOX_BYTES:
             self.close(CloseCode.TOO_SLOW)
             return False
@@ -132,14 +166,21 @@ class Peer:
     async def write(self) -> None:
         """Send what is queued, in order, until the connection ends."""
         while True:
-            while self._outbox:
-                frame = self._outbox.popleft()
-                self._outbox_bytes -= len(frame)
-                try:
-                    await self.socket.send_message(frame)
-                except ConnectionClosed:
-                    return
-                self._sent += 1
+            self._writing = True
+            try:
+                if self._stream is not None and self._stream.owes:
+                    await self._stream.send_all(b"")
+                while self._outbox:
+                    frame = self._outbox.popleft()
+                    self._outbox_bytes -= len(frame)
+                    if self._stream is None:
+                        await self.socket.send_message(frame)
+                    else:
+                        await self._stream.send_all(framed(frame))
+                    self._sent += 1
+            except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            self._writing = False
             self._wake = trio.Event()
             await self._wake.wait()
 

@@ -198,7 +198,7 @@ class Channel:
         if socket is None or wire is None:
             self.count("refused.handshake")
             return
-        peer = Peer(socket, wire)
+        peer = Peer(socket, wire, stream)
         self._peers[peer] = None
         self.count("connected")
         try:

@@ -7,6 +7,7 @@ with the bytes that it has read.  Nothing here parses more than it needs to deci
 
 from __future__ import annotations
 
+import os
 import urllib.parse
 from collections.abc import Mapping
 
@@ -23,8 +24,8 @@ BURST_BYTES_KNOWN = 2 * 1024 * 1024  # an annual card's photograph fits
 RATE_BYTES_KNOWN = 64 * 1024  # per second
 
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; worker-src 'self'; "
-    "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "worker-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 SECURITY_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -209,6 +210,8 @@ class ReplayStream(trio.abc.HalfCloseableStream):
     def __init__(self, stream: trio.abc.Stream, replay: bytes) -> None:
         self._stream, self._replay = stream, replay
         self.throttle = Throttle()
+        self._sending = trio.Lock()  # what was handed over in one piece is sent in one piece
+        self._rest = b""  # of what `take` took; goes out before anything else
 
     @property
     def socket(self) -> trio.socket.SocketType:
@@ -230,10 +233,31 @@ class ReplayStream(trio.abc.HalfCloseableStream):
             await trio.sleep(wait_s)
         return received
 
+    @property
+    def owes(self) -> bool:
+        """Has `take` taken more than the socket did? Then somebody has to call `send_all`, if with nothing."""
+        return bool(self._rest)
+
+    def take(self, data: bytes) -> bool:
+        """Send without waiting and without a task of its own, if that can be done now; False: nothing was sent.
+
+        A broadcast to hundreds of consoles costs a system call each this way.  Not over TLS.
+        """
+        if self._rest or self._sending.locked() or not isinstance(self._stream, trio.SocketStream):
+            return False
+        try:
+            sent = os.write(self._stream.socket.fileno(), data)
+        except OSError:  # no room now, or broken: whoever sends next finds out
+            return False
+        self._rest = data[sent:]
+        return True
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send, or break the stream when the client does not read for `SEND_TIMEOUT_S`."""
         with trio.move_on_after(SEND_TIMEOUT_S) as patience:
-            await self._stream.send_all(data)
+            async with self._sending:
+                rest, self._rest = self._rest, b""
+                await self._stream.send_all(rest + bytes(data) if rest else data)
         if patience.cancelled_caught:
             await trio.aclose_forcefully(self._stream)
             raise trio.BrokenResourceError("the client does not read")

@@ -25,7 +25,7 @@ from .channel import Route
 from .hub import HUB_MAILBOX_CAPACITY, Hub
 from .server import Console
 
-WITHIN_S = 5.0  # patience of `until`
+WITHIN_S = 15.0  # patience of `until`
 LOOK_EVERY_S = 0.005
 ACKNOWLEDGE_S = 0.3  # from one lane's acknowledgement to the next
 PRINTING_S = 1.0
