@@ -29,7 +29,8 @@ ask() {
     printf '{"type":"%s","v":1,"device":"%s","boot":"%s","seq":%d,"at":%s%s}' \
         "$1" "$device" "$boot" "$seq" "$(date +%s.%N | cut -c 1-14)" "${2:+,$2}" | pack > "$folder/request"
     for try in 1 2 3 4 5 6 7 8; do
-        if nngcat --req --dial "$work" "${tls[@]}" --recv-timeout 3 --raw --file "$folder/request" > "$folder/reply" \
+        if nngcat --req --dial "$work" "${tls[@]}" --send-timeout 3 --recv-timeout 3 --raw \
+            --file "$folder/request" > "$folder/reply" \
             && [ -s "$folder/reply" ] && reply=$(unpack < "$folder/reply")
         then
             case $(field code <<< "$reply") in
