@@ -19,6 +19,7 @@ from paifang.site import SiteFile
 
 HOOK = {"id": "a", "url": "https://x.example/", "secret_env": "KEY"}
 MAIL = {"host": "localhost", "sender": "gates@park.example", "to": ["duty@park.example"]}
+SCHEDULE = {"lanes": ["north-1"], "mode": "direct_check", "from": "10:00", "to": "11:00"}
 SOUND: dict[str, Any] = {
     "site": {"id": "west-lake", "name": "西湖", "name_en": "West Lake"},
     "zones": [
@@ -246,6 +247,12 @@ REFUSALS: list[tuple[dict[str, Any], str, str, str]] = [
     ({"products.0.days": 4000}, "products[0].days", "too many", "at most 3660"),
     ({"products.0.needs_face": True, "products.0.pax": 2}, "products[0].pax", "checked by one face", "1"),
     ({"face.workers": 17}, "face.workers", "17 is out of range", "from 0 to 16"),
+    ({"lanes.0.kind": "attendant"}, "lanes[0]", "the phone is this lane's only device", "no board"),
+    ({"modes.direct_check": 1441}, "modes.direct_check", "1441 is out of range", "to 1440"),
+    ({"modes.schedules": [SCHEDULE | {"lanes": ["x"]}]}, "modes.schedules[0].lanes[0]", 'unknown lane "x"', "north-1"),
+    ({"modes.schedules": [SCHEDULE | {"to": "24:00"}]}, "modes.schedules[0].to", "24:00", "matches"),
+    ({"modes.schedules": [SCHEDULE | {"to": "09:59"}]}, "modes.schedules[0].to", "1439 minutes", "at most 120"),
+    ({"modes.schedules": [SCHEDULE | {"days": []}]}, "modes.schedules[0].days", "no day", "mon, tue"),
 ]
 
 
