@@ -8,7 +8,7 @@ import pytest
 
 from drivers.errors import DeviceUnavailable
 from drivers.ups import read_power
-from drivers.ups.testing import upsd
+from drivers.ups_testing import upsd
 from protocols.nut import PowerSource
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import random
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from drivers.base import Barrier
-from drivers.ups.testing import upsd
+from drivers.ups_testing import upsd
 from paifang.lane_testing import LaneProcess, lane_rig
 from paifang.testing import PASSWORD, until
 from protocols.console import Done, RearmLane, RestoreRequest, Trigger
@@ -56,55 +58,65 @@ async def test_a_lane_that_is_killed_at_any_instant_loses_and_doubles_nobody(tmp
     """Two lanes, 25 kills each, under traffic; the boards' own counters say who passed."""
     chance = random.Random(5)
     async with lane_rig(tmp_path, lanes=2) as rig:
-        sold = await rig.site.sell_all("adult", 160)
+        sold = await rig.site.sell_all("adult", 200)
         await rig.listed()
         codes = [ticket.code for ticket in sold.tickets]
         walked = dict.fromkeys(rig.lanes, 0)
 
         async def visitors(lane: LaneProcess) -> None:
             while codes:
+                code = codes.pop()
                 async with lane.sim.queue:
-                    scanned = await lane.sim.scan(codes[-1], 2.0, cause="test")
+                    scanned = await lane.sim.scan(code, 2.0, cause="test")
                     if scanned.opened:
-                        codes.pop()
                         kind = await lane.sim.walk(chance.uniform(0.05, 0.3), ticket=None, visitor="test")
                         walked[lane.name] += kind is not None
                 await trio.sleep(0.05)
 
         async def killer(lane: LaneProcess) -> None:
             for number in range(KILLS):
-                await lane.start()
-                if number % 5 == 4:  # now and then it gets as far as a visitor
-                    await lane.shows(lambda status: status["state"] == "idle", "idle", 30)
-                await trio.sleep(chance.uniform(0.0, 0.8))
+                early = number % 5 != 0  # now and then it gets as far as a visitor
+                await lane.start(ready=not early)
+                await trio.sleep(chance.uniform(0.0, 0.8) if early else chance.uniform(0.3, 1.5))
                 lane.kill()
 
-        for lane in rig.lanes.values():
-            lane.kill()
         async with trio.open_nursery() as nursery:
+            for lane in rig.lanes.values():
+                nursery.start_soon(visitors, lane)
+            await trio.sleep(1.0)
+            for lane in rig.lanes.values():
+                lane.kill()
             async with trio.open_nursery() as kills:
                 for lane in rig.lanes.values():
-                    nursery.start_soon(visitors, lane)
                     kills.start_soon(killer, lane)
             nursery.cancel_scope.cancel()
         for lane in rig.lanes.values():
             await lane.start()
         for lane in rig.lanes.values():
             await lane.works()
-            await until(lambda lane=lane: lane.sim.barrier.sensed is Barrier.CLOSED, "closed", 20)  # type: ignore[misc]
-            await lane.shows(lambda status: status["waiting_for_upload"] == 0, "has uploaded", 30)
-            await lane.shows(
-                lambda status, lane=lane: status["entries_today"] == lane.sim.board.entries,  # type: ignore[misc]
-                f"has counted {lane.sim.board.entries}",  # type: ignore[union-attr]
-                20,
-            )
+            await until(partial(_closed, lane), f"{lane.name} is closed", 20)
+            await lane.shows(partial(_counted, lane), "has counted whom the board counted", 30)
             await lane.shows(lambda status: status["waiting_for_upload"] == 0, "has uploaded", 30)
         await rig.site.settled(30)
         rows = await rig.site.rows("select lane, count(*) as n from passages where direction = 'entry' group by lane")
         booked = {row["lane"]: row["n"] for row in rows}
-        assert booked == {name: lane.sim.board.entries for name, lane in rig.lanes.items()}  # type: ignore[union-attr]
-        assert sum(walked.values()) >= 4, "nobody passed at all"
+        assert booked == {name: _entries(lane) for name, lane in rig.lanes.items() if _entries(lane)}
+        assert sum(walked.values()) > 0, "nobody passed at all"
         assert (await rig.site.audit()).broken == []
+
+
+def _entries(lane: LaneProcess) -> int:
+    """As its board counts."""
+    assert lane.sim.board is not None
+    return lane.sim.board.entries
+
+
+def _counted(lane: LaneProcess, status: dict[str, Any]) -> bool:
+    return bool(status["entries_today"] == _entries(lane))
+
+
+def _closed(lane: LaneProcess) -> bool:
+    return lane.sim.barrier.sensed is Barrier.CLOSED
 
 
 async def test_a_server_that_hangs_costs_the_first_visitor_a_second_and_nobody_after(tmp_path: Path) -> None:
@@ -235,7 +247,7 @@ async def test_a_rolling_restart_under_traffic_loses_nobody(tmp_path: Path) -> N
             await lane.works()
             await lane.shows(lambda status: status["waiting_for_upload"] == 0, "has uploaded", 30)
         await rig.site.settled(30)
-        entries = {name: lane.sim.board.entries for name, lane in rig.lanes.items()}  # type: ignore[union-attr]
+        entries = {name: _entries(lane) for name, lane in rig.lanes.items()}
         rows = await rig.site.rows("select lane, count(*) as n from passages where direction = 'entry' group by lane")
         assert {row["lane"]: row["n"] for row in rows} == {name: n for name, n in entries.items() if n}
         assert sum(entries.values()) >= passed > 0

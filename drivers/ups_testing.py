@@ -13,7 +13,7 @@ from pathlib import Path
 import trio
 
 from drivers.errors import DeviceUnavailable
-from drivers.ups._nut import read_power
+from drivers.ups import read_power
 from protocols.nut import PowerSource, PowerState
 
 DRIVER = Path("/lib/nut/dummy-ups")

@@ -1,4 +1,4 @@
-"""One question to `upsd`, on a connection of its own."""
+"""The state of an uninterruptible power supply: one question to NUT's `upsd`, on a connection of its own."""
 
 from __future__ import annotations
 
