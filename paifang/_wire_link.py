@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import structlog
 import trio
@@ -29,12 +30,12 @@ def link_actor(
     *,
     hub: Address,
     ledger: Address,
-    servers: dict[str, WorkServer | SafetyServer],
+    servers: dict[str, Any],
     services: Mapping[type[WorkRequest], Address] | None = None,
 ) -> LinkActor:
     """The actor of the link. `lanes` maps a device's name to its lane's (name, address); `services` as in `LinkActor`.
 
-    The sockets in use are put into `servers`, under `work` and `safety`.
+    What has statistics is put into `servers`: the sockets in use under `work` and `safety`, and `certificates`.
     """
     addresses = site.link
     guard = LinkGuard(data / FOLDER) if uses_tls(addresses) else None
@@ -53,7 +54,7 @@ def link_actor(
 
     async def watch(changed: Callable[[], None]) -> None:
         assert guard is not None
-        certificates = CertificateWatch(data / FOLDER, lanes, hub=hub, ledger=ledger)
+        servers["certificates"] = certificates = CertificateWatch(data / FOLDER, lanes, hub=hub, ledger=ledger)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(guard.watch, changed)
             nursery.start_soon(_keep, "certificates", certificates.run)

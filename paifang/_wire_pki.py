@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import msgspec
 import structlog
 import trio
 
@@ -131,6 +132,15 @@ def _state(file: Path) -> tuple[int, ...] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
+class CertificateStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the newest certificate of each device in the site file, and the server's."""
+
+    certificates: int
+    expiring: int
+    expired: int
+    least_days_left: float  # below 0: has run out; 0 while there are none
+
+
 class CertificateWatch:
     """Says weeks ahead which certificate runs out: on the console, as a case, in the log, as a metric."""
 
@@ -151,6 +161,15 @@ class CertificateWatch:
         self._told: set[tuple[str, str]] = set()
         self.days_left: dict[str, float] = {}  # of the newest certificate of each device in the site file
 
+    def statistics(self) -> CertificateStatistics:
+        days = self.days_left.values()
+        return CertificateStatistics(
+            certificates=len(days),
+            expiring=sum(1 for each in days if 0 < each <= WARN_DAYS),
+            expired=sum(1 for each in days if each <= 0),
+            least_days_left=min(days, default=0.0),
+        )
+
     async def run(self) -> None:
         """Look every hour until cancelled."""
         while True:
@@ -163,7 +182,14 @@ class CertificateWatch:
             await trio.sleep(EXPIRY_EVERY_S)
 
     def _read(self) -> list[CertificateInfo]:
-        return Authority.load(self._folder).certificates(self._clock())
+        """In a thread. The server's own certificate is renewed by itself: no lane has to be told."""
+        authority, now = Authority.load(self._folder), self._clock()
+        found = authority.certificates(now)
+        if any(each.device == SERVER_NAME and each.state in ("expiring", "expired") for each in found):
+            authority.renew_server(now=now)
+            log.info("certificate.server_renewed")
+            found = authority.certificates(now)
+        return found
 
     def tell(self, found: list[CertificateInfo]) -> None:
         """Note what is left; warn once for each certificate when it is about to run out, and once when it has."""

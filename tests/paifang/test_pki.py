@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from drivers.nng import SERVER_NAME, Peer
+from drivers.nng.testing import until
 from paifang._wire_pki import CertificateWatch, LinkGuard
 from paifang.cli import main
 from paifang.pki import Authority, PkiError, device_tls, new_key, new_request, read_revoked, server_tls
@@ -222,6 +223,26 @@ def test_people_are_told_once_weeks_ahead_and_once_at_the_end(authority):
     assert [event.severity for event in hub.told] == ["warning", "alarm"]
     assert all(event.text_zh and event.text_en for event in hub.told)
     assert set(watch.days_left) == {SERVER_NAME, "gate-1"}
+    watch.tell(authority.certificates(clock[0]))
+    clock[0] += 101 * DAY_S
+    watch.tell(authority.certificates(clock[0]))
+    seen = watch.statistics()
+    assert (seen.certificates, seen.expiring, seen.expired) == (2, 0, 1)
+    assert -1.1 < seen.least_days_left < -0.9
+
+
+async def test_the_servers_own_certificate_is_renewed_by_itself_weeks_ahead(tmp_path, nursery):
+    then = time.time() - 700 * DAY_S
+    authority = Authority.init(tmp_path / "pki", "valley", now=then)
+    hub, ledger = Told(), Told()
+    guard = LinkGuard(authority.folder)
+    watch = CertificateWatch(authority.folder, [], hub=hub, ledger=ledger)
+    nursery.start_soon(watch.run)
+    await until(lambda: watch.days_left, 20.0)
+    assert watch.days_left[SERVER_NAME] > 700
+    assert (hub.told, ledger.told) == ([], [])
+    assert guard.look()  # and shows it to new connections
+    nursery.cancel_scope.cancel()
 
 
 def run(*args):

@@ -12,6 +12,8 @@ import msgspec
 import pytest
 import trio
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drivers.errors import DeviceUnavailable
 from drivers.nng import client_config
@@ -65,6 +67,16 @@ def test_a_code_may_be_typed_as_people_type():
     for bad in ("", "0123", f"{pin}{secret}0", f"{pin}{secret}"[:-1] + "U", "门" * 28):
         with pytest.raises(CodeError, match="28 letters"):
             split(bad)
+
+
+@given(st.text(max_size=60) | st.text(ALPHABET + "ILO- ", min_size=20, max_size=40))
+def test_no_text_does_more_than_be_refused(text):
+    try:
+        pin, secret = split(text)
+    except CodeError:
+        return
+    assert (len(pin), len(secret)) == (16, 12)
+    assert set(pin + secret) <= set(ALPHABET)
 
 
 def test_a_code_works_once_and_not_for_long(data):
