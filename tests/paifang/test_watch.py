@@ -23,8 +23,9 @@ DEVICE = DriverStatistics(
     bad_frames=0, reconnects=1, last_heard_s=0.1, last_error="",
 )  # fmt: skip
 SAFETY = SafetyStatistics(
-    published=1, unpublished=0, requests=9, bad_messages=2, dropped_connections=3, failures=0, unsent_answers=0
-)
+    published=1, unpublished=0, requests=9, bad_messages=2, dropped_connections=3, refused_connections=0,
+    wrong_devices=0, failures=0, unsent_answers=0,
+)  # fmt: skip
 
 
 class Rig:
