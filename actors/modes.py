@@ -267,6 +267,8 @@ class ModeKeeper:
             )
             return Done(detail=order.mode)
         done: Done = await self._desk.ask(order, DESK_S, trace=trace)
+        if order.mode not in frozenset(LaneMode):  # `restart`: its controller's, and no mode
+            return done
         self._bases[order.lane] = self._obeyed[order.lane] = LaneMode(order.mode)
         for each in list(self._running.values()):
             if each.subject == order.lane and KINDS[each.kind].of == "lane":
