@@ -89,13 +89,13 @@ def a_refusal(page: Any, url: str, password: str) -> None:
     go(page, "find")
     page.locator(".refusals").wait_for()
     assert site_does("admit s1") == "True"
-    assert site_does("admit s1") == "False"
+    assert site_does("admit g1") == "False"
     refusal = page.locator(".refusal:has-text('already_used')").first
     refusal.click()
     steps = page.locator("[data-testid=trace-steps] tbody tr")
     steps.first.wait_for()
     actors = page.locator("[data-testid=trace-steps] tbody th").all_inner_texts()
-    for actor in ("lane/s1", "admission", "ledger", "consoles"):
+    for actor in ("lane/g1", "admission", "ledger", "consoles"):
         assert actor in actors, (actor, actors)
     denied = page.locator("[data-step=Denied]")
     assert "already_used" in denied.inner_text()

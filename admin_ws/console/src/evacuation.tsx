@@ -8,7 +8,7 @@
 import { signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { clock, duration } from "./format";
+import { clock, count, duration } from "./format";
 import { pick, t, word } from "./i18n";
 import { Icon } from "./icons";
 import { call } from "./rpc";
@@ -179,8 +179,10 @@ function isOpen(release: LaneRelease): boolean {
 }
 
 function Progress({ view }: { view: EvacuationView }): JSX.Element {
-  const opened = view.lanes.filter(isOpen).length;
-  const missing = view.lanes.length - opened;
+  const lanes = view.lanes.filter((release) => release.commanded || isOpen(release)); // a part of the site: only its lanes
+  const opened = lanes.filter(isOpen).length;
+  const blind = lanes.filter((release) => !isOpen(release) && !release.can_sense && release.acknowledged).length;
+  const missing = lanes.length - opened - blind;
   const sinceS = view.triggered_at === null ? RED_AFTER_S : serverNow.value - view.triggered_at;
   const late = missing > 0 && sinceS >= RED_AFTER_S;
   return (
@@ -190,19 +192,68 @@ function Progress({ view }: { view: EvacuationView }): JSX.Element {
           <p class={`progress-head ${missing === 0 ? "is-complete" : late ? "is-late" : ""}`} role="status" data-testid="release-progress">
             <Icon name={missing === 0 ? "check" : late ? "octagon" : "clock"} size="1.3em" />
             <span>
-              {t("confirmed", { n: opened, total: view.lanes.length })}
+              {t("confirmed", { n: opened, total: lanes.length })}
               {late && <b> · {t("missing", { n: missing })}</b>}
             </span>
           </p>
           <ul class="releases" tabIndex={0} aria-label={t("lanes")}>
-            {[...view.lanes].sort(worstFirst).map((release) => (
+            {[...lanes].sort(worstFirst).map((release) => (
               <Release key={release.lane} release={release} sinceS={sinceS} />
             ))}
           </ul>
         </>
       )}
+      <LeftInside view={view} />
       <Restore view={view} />
     </>
+  );
+}
+
+/** Who got out, and who is probably still inside. */
+function LeftInside({ view }: { view: EvacuationView }): JSX.Element | null {
+  const [people, setPeople] = useState(0);
+  const [error, setError] = useState("");
+  if (view.left === null) return null;
+  const add = async () => {
+    setError("");
+    try {
+      await call("evacuation.count", { place: t("countByHand"), people });
+      setPeople(0);
+    } catch (failure) {
+      const failed = asCallError(failure);
+      setError(pick(failed.zh, failed.en));
+    }
+  };
+  return (
+    <div class="left-inside">
+      <p>
+        {t("leftInside")} <strong data-testid="left-inside">{count(view.left)}</strong>
+      </p>
+      <p class="muted">
+        {t("countedOut")} {count(view.out)}
+        {view.out_by_hand !== 0 && ` · ${t("byHand", { n: view.out_by_hand })}`}
+      </p>
+      {may("evacuation.count") && (
+        <form
+          class="inline"
+          onSubmit={(event) => {
+            event.preventDefault();
+            if (people !== 0) void add();
+          }}
+        >
+          <label>
+            {t("countByHand")}
+            <input type="number" name="count-out" value={people} onInput={(event) => setPeople(event.currentTarget.valueAsNumber || 0)} />
+          </label>
+          <button type="submit">{t("add")}</button>
+        </form>
+      )}
+      {error !== "" && (
+        <p class="error" role="alert">
+          <Icon name="cross" /> {error}
+        </p>
+      )}
+    </div>
   );
 }
 
@@ -212,7 +263,7 @@ function worstFirst(a: LaneRelease, b: LaneRelease): number {
 
 function Release({ release, sinceS }: { release: LaneRelease; sinceS: number }): JSX.Element {
   const open = isOpen(release);
-  const late = !open && sinceS >= RED_AFTER_S;
+  const late = !open && sinceS >= RED_AFTER_S && (release.can_sense || !release.acknowledged);
   const step = (done: boolean, text: string) => (
     <span class={done ? "step is-done" : "step"}>
       <Icon name={done ? "check" : "dot"} size="1em" /> {text}
@@ -224,9 +275,9 @@ function Release({ release, sinceS }: { release: LaneRelease; sinceS: number }):
       <span class="release-name">{laneName(release.lane)}</span>
       <span class="release-word">
         {open
-          ? `${word("barrier", release.barrier)} · ${Math.round(release.acknowledged_after_ms ?? 0)} ms`
+          ? `${word("barrier", release.barrier)} · ${Math.round(release.acknowledged_after_ms ?? 0)} ms${release.out > 0 ? ` · ${t("outAt", { n: release.out })}` : ""}`
           : release.acknowledged
-            ? t("acknowledgedClosed")
+            ? t(release.can_sense ? "acknowledgedClosed" : "cannotSense")
             : late
               ? t("unconfirmed")
               : t("waiting", { s: sinceS.toFixed(1) })}

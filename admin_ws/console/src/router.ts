@@ -39,7 +39,7 @@ export const PAGES: readonly PageEntry[] = [
   { name: "sales", text: "sales", icon: "ticket", key: "s", needs: ["sales.sell"] },
   { name: "system", text: "system", icon: "tree", key: "a", needs: ["site.inspect"] },
   { name: "users", text: "users", icon: "person", key: "u", needs: ["users.list"] },
-  { name: "settings", text: "settings", icon: "gear", key: "e", needs: ["site.reload", "session.set_password", "session.totp_begin"] },
+  { name: "settings", text: "settings", icon: "gear", key: "e", needs: ["mode.list", "site.reload", "session.set_password", "session.totp_begin"] },
 ];
 
 /** On a wall nobody clicks: the page is drawn larger, and without what only hands need. */

@@ -4,6 +4,7 @@ import { signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { pick, t, word } from "./i18n";
 import { Icon } from "./icons";
+import { ModesCard } from "./modes";
 import { Own } from "./own";
 import { call, type CallError } from "./rpc";
 import { setSound, sound } from "./sound";
@@ -33,6 +34,7 @@ async function reload(dryRun: boolean): Promise<void> {
 export function Settings(): JSX.Element {
   return (
     <div class="settings">
+      {may("mode.list") && <ModesCard />}
       {may("site.reload") && <SiteFile />}
       <Own />
       <section class="card" aria-label={t("thisDesk")}>

@@ -1242,6 +1242,29 @@ export interface Subscription {
 }
 export type SubscriptionParams = Params<Subscription, never>;
 
+/** A mode that runs. `in_force` false: its lane does not obey yet (released, away), and is told again. */
+export interface ModeView {
+  type: "ModeView";
+  mode: number;
+  kind: string;
+  subject: string;
+  zh: string;
+  en: string;
+  owner: string;
+  reason: string;
+  since: number;
+  until: number;
+  in_force: boolean;
+}
+export type ModeViewParams = Params<ModeView, "mode" | "kind" | "subject" | "zh" | "en" | "owner" | "reason" | "since" | "until" | "in_force">;
+
+/** Everything that is otherwise for a while, the newest first. */
+export interface ModesNow {
+  type: "ModesNow";
+  modes: ModeView[];
+}
+export type ModesNowParams = Params<ModesNow, "modes">;
+
 /** The state as of `revision`; `replaces` names the topics that are here whole. */
 export interface Snapshot {
   type: "Snapshot";
@@ -1256,6 +1279,7 @@ export interface Snapshot {
   flow: FlowPoint[];
   feed: FeedEvent[];
   epoch: string;
+  modes: ModesNow | null;
   topics: string[];
   replaces: string[];
 }
@@ -1270,6 +1294,7 @@ export interface Delta {
   zones: ZoneView[];
   devices: DeviceView[];
   evacuation: EvacuationView | null;
+  modes: ModesNow | null;
   flow: FlowPoint[];
   feed: FeedEvent[];
 }

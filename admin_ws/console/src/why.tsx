@@ -9,10 +9,12 @@ import { asCallError } from "./store";
 import type { Explanation, ExplainStep } from "./types";
 
 const CODE_MOST = 512; // characters, as the server takes them
+const PLAIN = { way_out: false, id_number: false, stamp: false, holder: "", product: "" };
 
 export function Why({ lane }: { lane: string }): JSX.Element {
   const [code, setCode] = useState("");
   const [face, setFace] = useState(false);
+  const [more, setMore] = useState(PLAIN);
   const [asking, setAsking] = useState(false);
   const [told, setTold] = useState<Explanation | null>(null);
   const [failure, setFailure] = useState("");
@@ -21,11 +23,12 @@ export function Why({ lane }: { lane: string }): JSX.Element {
     const presented = code.trim();
     if (presented === "" || asking) return;
     setCode(""); // a usable ticket: it does not stay on the screen
+    setMore({ ...more, holder: "" });
     setTold(null);
     setFailure("");
     setAsking(true);
     try {
-      setTold(await call("site.explain", { code: presented, lane, face_ok: face }));
+      setTold(await call("site.explain", { code: presented, lane, face_ok: face, ...more, holder: more.holder.trim(), product: more.product.trim() }));
     } catch (error) {
       const failed = asCallError(error);
       setFailure(pick(failed.zh, failed.en));
@@ -60,6 +63,7 @@ export function Why({ lane }: { lane: string }): JSX.Element {
       <label class="why-face">
         <input type="checkbox" checked={face} onChange={(event) => setFace(event.currentTarget.checked)} /> {t("whyFace")}
       </label>
+      <More more={more} set={setMore} />
       {failure !== "" && (
         <p class="error" role="status">
           <Icon name="cross" /> {failure}
@@ -67,6 +71,38 @@ export function Why({ lane }: { lane: string }): JSX.Element {
       )}
       {told !== null && <Answer told={told} />}
     </section>
+  );
+}
+
+/** What a lane's reader does not tell by the code alone. */
+function More({ more, set }: { more: typeof PLAIN; set: (more: typeof PLAIN) => void }): JSX.Element {
+  const flag = (name: "way_out" | "id_number" | "stamp", text: string) => (
+    <label class="why-face">
+      <input type="checkbox" name={`why-${name}`} checked={more[name]} onChange={(event) => set({ ...more, [name]: event.currentTarget.checked })} /> {text}
+    </label>
+  );
+  const word = (name: "holder" | "product", text: string) => (
+    <label>
+      {text}
+      <input
+        name={`why-${name}`}
+        value={more[name]}
+        maxLength={64}
+        autocomplete="off"
+        spellcheck={false}
+        onInput={(event) => set({ ...more, [name]: event.currentTarget.value })}
+      />
+    </label>
+  );
+  return (
+    <details class="why-more">
+      <summary>{pick("更多条件", "More")}</summary>
+      {flag("way_out", pick("出园", "They want out"))}
+      {flag("id_number", pick("输入的是证件号", "The code is an ID's number"))}
+      {flag("stamp", pick("假定工作人员已核对本人", "Suppose that staff have looked at the holder"))}
+      {word("holder", pick("同时出示的证件号", "ID shown beside it"))}
+      {word("product", pick("选定的产品", "Product that staff chose"))}
+    </details>
   );
 }
 
