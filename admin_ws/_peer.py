@@ -40,7 +40,7 @@ class CloseCode(IntEnum):
     REVOKED = 4005  # the session was ended by somebody
 
 
-_last_framed: tuple[Frame, bytes] = ("", b"")
+_last_framed: tuple[Frame | None, bytes] = (None, b"")
 
 
 def framed(frame: Frame) -> bytes:

@@ -292,7 +292,9 @@ def ticket(ticket: int, site: Path, url: str, user: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("name", type=click.Choice(["runtime", "admission", "face", "bus", "evacuation", "lane", "consoles"]))
+@click.argument("name", type=click.Choice(
+    ["runtime", "admission", "face", "bus", "evacuation", "lane", "consoles", "soak"]
+))  # fmt: skip
 @click.option("--quick", is_flag=True, help="Seconds instead of a minute, and less exact.")
 @click.option("--history", type=click.IntRange(0), default=0, help="admission: again after so many past passages.")
 @_JSON
