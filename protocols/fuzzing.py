@@ -39,6 +39,7 @@ from protocols import (
     ticketcode,
     tpw,
     uhppote,
+    wallet,
     wedge,
 )
 from protocols.errors import WireError
@@ -53,6 +54,7 @@ Decode = Callable[[bytes], object]
 # modules of `protocols` that read nothing from outside, and why
 WITHOUT = {
     "clock": "business days, from numbers",
+    "console_wallet": "values; read by the console's channel",
     "errors": "no codec",
     "escpos_slip": "renders values of our own",
     "fuzzing": "this module",
@@ -220,6 +222,7 @@ CODECS: dict[str, Decode] = {
     "tpw.udp": lambda data: tpw.decode(data, addressed=False),
     "uhppote": _each(uhppote.read_status, lambda data: uhppote.read_event(data, CONTROLLER)),
     "uhppote.answers": _each(*(question.read for question in _QUESTIONS)),
+    "wallet": _text(wallet.decode_fragment),
     "wedge": _framed(wedge.KeyReader),
 }
 
@@ -231,6 +234,23 @@ def decode(name: str, data: bytes) -> None:
 
 def module_of(name: str) -> str:
     return name.partition(".")[0]
+
+
+def _held() -> wallet.WalletTicket:
+    return wallet.WalletTicket(
+        ticket=7,
+        key=wallet.key_text(CARD_KEY.ljust(wallet.KEY_BYTES, b"\0")),
+        short=shortcode.derived_short(CARD_KEY),
+        site_zh="牌坊谷",
+        site_en="Valley",
+        product_zh="成人",
+        product_en="Adult",
+        product_class="full",
+        pax=1,
+        valid_from=1_790_000_000,
+        valid_to=1_790_086_400,
+        zones=["park"],
+    )
 
 
 def seeds() -> list[tuple[str, bytes]]:
@@ -280,6 +300,7 @@ def seeds() -> list[tuple[str, bytes]]:
         ("iccard.access", iccard.trailer(bytes(6), bytes(6))),
         ("rotating", rotating.rotating_text(7, CARD_KEY, 1_790_000_000.0)),
         ("shortcode", shortcode.grouped(shortcode.new_short())),
+        ("wallet", wallet.encode_fragment(_held())),
         ("ticketcode", ticketcode.sign(code, KEY)),
         ("devicelink", devicelink.encode(heartbeat)),
         ("console", request),

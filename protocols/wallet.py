@@ -90,7 +90,7 @@ def decode_fragment(text: str) -> WalletTicket:
         raise WalletError("not a ticket's fragment")
     try:
         return msgspec.json.decode(_decode(body), type=WalletTicket)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise WalletError("not a ticket's fragment") from exc
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.errors import TicketCodeError
-from protocols.shortcode import ALPHABET, CHARACTERS, grouped, looks_short, new_short, parse_short
+from protocols.shortcode import ALPHABET, CHARACTERS, derived_short, grouped, looks_short, new_short, parse_short
 
 bodies = st.text(alphabet=ALPHABET, min_size=CHARACTERS - 1, max_size=CHARACTERS - 1)
 
@@ -50,3 +50,19 @@ def test_new_ones_are_good_and_not_the_same() -> None:
 @pytest.mark.parametrize("text", ["", "ABC", "PF1:" + "A" * 96, "CODE-SECRET", "12345678901"])
 def test_other_texts_are_none(text: str) -> None:
     assert not looks_short(text)
+
+
+def test_one_is_made_of_a_digest_and_always_the_same() -> None:
+    digest = bytes(range(0x20, 0x40))
+    assert derived_short(digest) == derived_short(digest[:6]) == "40GJ48S44K"
+    assert derived_short(bytes(6)) == "0" * CHARACTERS and derived_short(b"\xff" * 6)[:9] == "Z" * 9
+    with pytest.raises(ValueError, match="at least 6 bytes"):
+        derived_short(digest[:5])
+
+
+@given(st.binary(min_size=6, max_size=64), st.integers(0, 44))
+def test_every_bit_of_the_digest_counts(digest: bytes, bit: int) -> None:
+    code = derived_short(digest)
+    assert parse_short(code) == code
+    changed = int.from_bytes(digest[:6], "big") ^ 1 << (47 - bit)
+    assert derived_short(changed.to_bytes(6, "big")) != code

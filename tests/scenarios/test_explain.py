@@ -15,7 +15,9 @@ import trio
 
 from admin_ws.client import ConsoleRefused
 from paifang.testing import PASSWORD, SiteRig, site_rig
-from protocols.console import Done, ExplainScan, Explanation, SetMode
+from protocols.console import Done, ExplainScan, Explanation, GetWallet, SetMode, Wallet
+from protocols.rotating import rotating_text
+from protocols.wallet import decode_fragment, key_bytes
 
 pytestmark = pytest.mark.slow  # real devices and processes: too long for every day
 
@@ -139,3 +141,28 @@ async def test_who_may_ask_and_about_which_lane(tmp_path):
         with pytest.raises(ConsoleRefused) as caught:
             await rig.ask("security1", "site.explain", ExplainScan(code=ticket.code, lane="s1"), Explanation)
         assert ticket.code not in str(caught.value)
+
+
+async def test_typed_and_live_codes_ids_and_ways_out_as_the_gate_sees_them(tmp_path):
+    async with site_rig(tmp_path, serial=1) as rig:
+        ticket = await rig.sell()
+        wallet = await rig.ask("cashier", "ticket.wallet", GetWallet(ticket=ticket.ticket), Wallet)
+        shown = decode_fragment(wallet.link.partition("#")[2])
+        live = rotating_text(shown.ticket, key_bytes(shown.key), time.time())
+        before = await counts(rig)
+        typed = await explain(rig, wallet.short)
+        assert typed.returncode == 0, typed.stdout + typed.stderr
+        assert (await why(rig, live)).ticket == ticket.ticket
+        nobody = await explain(rig, "110105194912310021", "--id", "--stamp", "--product", "adult", "--json")
+        assert nobody.returncode == 1 and json.loads(nobody.stdout)["code"] == "unknown_code"
+        out = await explain(rig, "anything", "--exit")
+        assert out.returncode == 0 and "into outside" in out.stdout
+        assert await counts(rig) == before
+        order = SetMode(lane="s1", mode="normal_entry", reason="test")
+        await rig.ask("operator", "lane.set_mode", order, Done)
+        await rig.shows(lambda state: any(lane.mode == "normal_entry" for lane in state.lanes), "s1 lets nobody out")
+        closed = await why(rig, wallet.short, way_out=True)
+        assert (closed.code, [step.check for step in closed.steps]) == ("lane_closed", ["lane", "known", "way_out"])
+        assert await rig.admit("s1", wallet.short), "nothing was used up by asking"
+        await rig.settled()
+        assert (await why(rig, wallet.short)).code == "already_used"

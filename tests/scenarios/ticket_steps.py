@@ -1,4 +1,4 @@
-"""What a visitor sees on the ticket page, run in a process of its own: `ticket_steps.py NAME URL` (test_ticket_page.py).
+"""What a visitor sees on the ticket page, in a process of its own: `ticket_steps.py URL NAME...` (test_ticket_page.py).
 
 A step that needs the site to do something prints `do …` and waits for a line: the test does it and answers.
 """
@@ -175,7 +175,8 @@ def looks(context: Any, url: str) -> None:
             page.click("[data-do=lang]")
         page.click("[data-do=theme]")
     body, dot, head = link.rpartition(".")
-    for damaged in (link[:-9], link.partition("#")[0], f"{body}{dot}", link.replace("#1.", "#2."), f"{link}!", f"{body}.W10"):
+    cut, bare, newer = link[:-9], link.partition("#")[0], link.replace("#1.", "#2.")
+    for damaged in (cut, bare, newer, f"{body}{dot}", f"{link}!", f"{body}.W10"):
         wrong = opened(context, url, damaged)
         wrong.wait_for_selector("[data-ticket=none]")
         wrong.close()
@@ -216,11 +217,12 @@ STEPS: dict[str, Callable[[Any, str], None]] = {
 
 
 def main() -> None:
-    name, url = sys.argv[1:]
+    url, *names = sys.argv[1:]
     assert Path(CHROMIUM).exists(), f"{CHROMIUM} is missing: apt-get install chromium"
     assert (STATIC_FOLDER / "ticket.html").exists(), "the pages are not built: make console"
-    with phone() as context:
-        STEPS[name](context, url)
+    for name in names:
+        with phone() as context:
+            STEPS[name](context, url)
 
 
 main()
