@@ -25,7 +25,7 @@ from actors._mode_rules import CLOSE_DAY, Plan, lane_mode, latest, openings
 from actors.errors import CommandRefused
 from actors.lane import SetLaneMode
 from core import ActorError, Address, Envelope, Stop
-from protocols.console import Done, FeedEvent, SetMode, StopZoneFor
+from protocols.console import Done, FeedEvent, ModesNow, SetMode, StopZoneFor
 from protocols.messages import LaneMode, Telemetry, new_id
 from protocols.modes import (
     KINDS,
@@ -108,6 +108,7 @@ class ModeKeeper:
         self._obeyed = dict(self._bases)  # what each lane was set to last, as far as is known
         self._loaded = False
         self._trouble = ""
+        self._shown: list[ModeView] | None = None  # None: nobody was told yet
 
     async def run(self, me: Address) -> None:
         await self._load()
@@ -159,6 +160,7 @@ class ModeKeeper:
                     envelope.reply(await self._stop_zone(order, envelope.trace))
                 else:
                     envelope.reply(await self._set_lane(order, envelope.trace))
+                self._show()
         except (CommandRefused, ActorError) as exc:
             envelope.fail(exc)
 
@@ -295,6 +297,7 @@ class ModeKeeper:
                     except CommandRefused as exc:
                         self._say_trouble(exc.text_en)
             await self._obey()
+            self._show()
 
     async def _end(self, running: Running, by: str, reason: str) -> None:
         """It is over, whether or not that can be written down now."""
@@ -367,6 +370,13 @@ class ModeKeeper:
             await self._write()
         except BookError as exc:
             self._say_trouble(str(exc))
+
+    def _show(self) -> None:
+        """The console's topic `modes`, when something has changed."""
+        now = self.modes().modes
+        if now != self._shown:
+            self._shown = now
+            self._hub.tell(ModesNow(modes=now))
 
     async def _write(self) -> None:
         book = Book(running=list(self._running.values()), done=self._done)

@@ -23,7 +23,7 @@ from protocols.console import (
     Snapshot,
     ZoneView,
 )
-from protocols.console_views import TOPICS
+from protocols.console_views import TOPICS, ModesNow
 
 FEED_LINES = 500  # lines of the feed in a snapshot; older ones are in the database
 FLOW_MINUTES = 24 * 60  # points of the flow curve in a snapshot
@@ -48,6 +48,7 @@ class Board:
         self._devices: dict[str, tuple[int, DeviceView]] = {}
         self._flow: dict[float, tuple[int, FlowPoint]] = {}
         self._evacuation = EvacuationView(state="normal")
+        self._modes: ModesNow | None = None
         self._feed: deque[tuple[int, FeedEvent]] = deque()
         self._removed: deque[tuple[int, DeviceView]] = deque()
         self._feed_from = 0  # lines up to this revision may have been forgotten
@@ -62,6 +63,7 @@ class Board:
         evacuation: EvacuationView | None,
         flow: Iterable[FlowPoint],
         feed: Iterable[FeedEvent],
+        modes: ModesNow | None = None,
     ) -> Delta:
         """Take changes over as the next revision, and say what changed."""
         self.revision += 1
@@ -75,6 +77,7 @@ class Board:
             evacuation=evacuation,
             flow=sorted(flow, key=lambda point: point.minute),
             feed=list(feed),
+            modes=modes,
         )
         self._lanes.update((view.lane, (now, view)) for view in delta.lanes)
         self._zones.update((view.zone, (now, view)) for view in delta.zones)
@@ -88,6 +91,7 @@ class Board:
         while len(self._flow) > FLOW_MINUTES:
             del self._flow[min(self._flow)]
         self._evacuation = evacuation or self._evacuation
+        self._modes = modes or self._modes
         self._feed.extend((now, line) for line in delta.feed)
         while len(self._feed) > FEED_LINES:
             self._feed_from = self._feed.popleft()[0]
@@ -103,7 +107,7 @@ class Board:
         """These topics as of the last revision; to who saw this `epoch` up to `revision`, only what changed since."""
         known = epoch == self.epoch and revision is not None and 0 <= revision <= self.revision
         seen = revision if known and revision is not None else -1
-        whole = {topic for topic in topics if not known or topic == "evacuation"}
+        whole = {topic for topic in topics if not known or topic in ("evacuation", "modes")}
         if known and seen < self._feed_from:
             whole |= topics & {"feed"}
         if known and seen < self._removed_from:
@@ -128,6 +132,7 @@ class Board:
             evacuation=self._evacuation,
             flow=sorted(_after(self._flow, since("flow")), key=lambda point: point.minute),
             feed=[line for at, line in self._feed if at > since("feed")],
+            modes=self._modes if "modes" in topics else None,
             epoch=self.epoch,
             topics=[topic for topic in TOPICS if topic in topics],
             replaces=[topic for topic in TOPICS if topic in whole],
@@ -149,9 +154,11 @@ def only(delta: Delta, topics: frozenset[str]) -> Delta:
         evacuation=delta.evacuation if "evacuation" in topics else None,
         flow=delta.flow if "flow" in topics else [],
         feed=delta.feed if "feed" in topics else [],
+        modes=delta.modes if "modes" in topics else None,
     )
 
 
 def is_empty(delta: Delta) -> bool:
     """Is there nothing in it but its revision?"""
-    return not (delta.lanes or delta.zones or delta.devices or delta.evacuation or delta.flow or delta.feed)
+    parts = (delta.lanes, delta.zones, delta.devices, delta.evacuation, delta.flow, delta.feed, delta.modes)
+    return not any(parts)

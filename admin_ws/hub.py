@@ -25,6 +25,7 @@ from protocols.console import (
     FeedEvent,
     FlowPoint,
     LaneView,
+    ModesNow,
     Snapshot,
     Subscription,
     ZoneView,
@@ -176,6 +177,8 @@ class Hub:
             key = ("flow", message.minute)
         elif isinstance(message, EvacuationView):
             key = "evacuation"
+        elif isinstance(message, ModesNow):
+            key = "modes"
         else:
             return False
         self._pending[key] = message
@@ -199,6 +202,7 @@ class Hub:
             devices=(view for view in views if isinstance(view, DeviceView)),
             flow=(view for view in views if isinstance(view, FlowPoint)),
             evacuation=next((view for view in views if isinstance(view, EvacuationView)), None),
+            modes=next((view for view in views if isinstance(view, ModesNow)), None),
             feed=feed,
         )
         self._deltas += 1

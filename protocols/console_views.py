@@ -9,7 +9,7 @@ import msgspec
 from protocols._bounds import Number, Word
 from protocols.messages import Base, Telemetry
 
-TOPICS = ("lanes", "zones", "devices", "evacuation", "flow", "feed")
+TOPICS = ("lanes", "zones", "devices", "evacuation", "modes", "flow", "feed")
 TOPICS_MAX = 32  # named in one subscription
 
 # --- views: told to the console hub by the actors that own them, sent on to every subscribed page -----------------
@@ -143,6 +143,27 @@ class Subscription(Base, frozen=True, kw_only=True):
     revision: Number | None = None  # of the last delta or snapshot
 
 
+class ModeView(Base, frozen=True, kw_only=True):
+    """A mode that runs. `in_force` false: its lane does not obey yet (released, away), and is told again."""
+
+    mode: int
+    kind: str
+    subject: str
+    zh: str
+    en: str
+    owner: str
+    reason: str
+    since: float
+    until: float
+    in_force: bool
+
+
+class ModesNow(Telemetry, frozen=True, kw_only=True):
+    """Everything that is otherwise for a while, the newest first."""
+
+    modes: list[ModeView]
+
+
 class Snapshot(Base, frozen=True, kw_only=True):
     """The state as of `revision`; `replaces` names the topics that are here whole.
 
@@ -161,6 +182,7 @@ class Snapshot(Base, frozen=True, kw_only=True):
     flow: list[FlowPoint]
     feed: list[FeedEvent]  # the newest, oldest first
     epoch: str = ""
+    modes: ModesNow | None = None  # None: not asked for, or nobody has said yet
     topics: list[str] = msgspec.field(default_factory=lambda: list(TOPICS))
     replaces: list[str] = msgspec.field(default_factory=lambda: list(TOPICS))
 
@@ -174,5 +196,6 @@ class Delta(Base, frozen=True, kw_only=True):
     zones: list[ZoneView] = msgspec.field(default_factory=list)
     devices: list[DeviceView] = msgspec.field(default_factory=list)
     evacuation: EvacuationView | None = None
+    modes: ModesNow | None = None
     flow: list[FlowPoint] = msgspec.field(default_factory=list)
     feed: list[FeedEvent] = msgspec.field(default_factory=list)

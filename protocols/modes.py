@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from protocols._bounds import Detail, Number, Word
+from protocols.console_views import ModeView as ModeView
 from protocols.messages import Base
 
 SITE = "site"  # the subject of a mode of the whole site
@@ -78,21 +79,6 @@ class EndMode(Base, frozen=True, kw_only=True):
 
 class ListModes(Base, frozen=True, kw_only=True):
     """mode.list: the table of modes, and what runs."""
-
-
-class ModeView(Base, frozen=True, kw_only=True):
-    """A mode that runs. `in_force` false: its lane does not obey yet (released, away), and is told again."""
-
-    mode: int
-    kind: str
-    subject: str
-    zh: str
-    en: str
-    owner: str
-    reason: str
-    since: float
-    until: float
-    in_force: bool
 
 
 class KindView(Base, frozen=True, kw_only=True):

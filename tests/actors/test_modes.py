@@ -20,7 +20,7 @@ from actors.modes import ModeKeeper
 from actors.testing import alive, heard, only
 from core import Address, Stop
 from core.testing import Probe
-from protocols.console import Done, FeedEvent, SetMode, StopZoneFor
+from protocols.console import Done, FeedEvent, ModesNow, SetMode, StopZoneFor
 from protocols.messages import LaneMode
 from protocols.modes import KINDS, TABLE, EndMode, ListModes, Modes, ModeView, Running, StartMode
 from storage.interfaces import AuditEntry
@@ -350,3 +350,14 @@ async def test_a_disk_that_takes_nothing_starts_no_mode_and_ends_one_all_the_sam
         await trio.sleep(61 * 60)
         assert await site.running() == []
         assert site.lanes["n1"].modes == ["closed", "bidirectional"]
+
+
+async def test_consoles_are_told_what_runs_whenever_it_changes(autojump_clock: object, tmp_path: Path) -> None:
+    async with rig(tmp_path) as site:
+        assert [told.modes for told in only(await heard(site.hub), ModesNow)] == [[]]
+        view = await site.start("closed", "n1", 5)
+        (told,) = only(await heard(site.hub), ModesNow)
+        assert told.modes == [view]
+        await trio.sleep(6 * 60)
+        (over,) = only(await heard(site.hub), ModesNow)
+        assert over.modes == []

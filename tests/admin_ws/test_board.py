@@ -123,7 +123,7 @@ def test_a_revision_of_another_server_or_from_the_future_gets_everything() -> No
         seen = board.snapshot(epoch=epoch, revision=revision)
         assert seen.replaces == list(TOPICS) and len(seen.lanes) == 1
     nothing = board.snapshot(epoch=board.epoch, revision=1)
-    assert nothing.replaces == ["evacuation"] and nothing.lanes == [] and nothing.revision == 1
+    assert nothing.replaces == ["evacuation", "modes"] and nothing.lanes == [] and nothing.revision == 1
 
 
 def test_a_topic_that_was_not_asked_for_is_not_there() -> None:

@@ -125,7 +125,7 @@ async def test_after_a_break_only_what_changed_is_sent() -> None:
         site.refuse(5, "expired", "已过期", "Expired")
         await until(lambda: site.hub.snapshot().revision > revision)
         again = await in_thread(second, site.channel_url, token, snapshot, snapshot["epoch"])
-        assert again["replaces"] == ["evacuation"] and again["epoch"] == snapshot["epoch"]
+        assert again["replaces"] == ["evacuation", "modes"] and again["epoch"] == snapshot["epoch"]
         assert [lane["lane"] for lane in again["lanes"]] == ["lane-2", "lane-5"]
         assert [line["code"] for line in again["feed"]] == ["ok", "expired"] and again["zones"] == []
         anew = await in_thread(second, site.channel_url, token, snapshot, "of another server")
