@@ -1,8 +1,10 @@
 """Pictures of the console for the documentation, taken with Chromium from a running server.
 
-    python -m admin_ws.screenshots http://127.0.0.1:8460/ --user anna --password-file FILE --out docs
+    python -m admin_ws.showcase --port 8470
+    echo everything | python -m admin_ws.screenshots http://127.0.0.1:8470/ --user max --password-file - --out docs
 
-writes `console-dark.png` and `console-light.png`. Needs the test dependencies (playwright) and Debian's chromium.
+writes `console-PAGE-THEME.png` for every page that the user may see (`console-THEME.png` is the overview). Needs the
+test dependencies (playwright, pillow) and Debian's chromium.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ CHROMIUM_ARGUMENTS = (
     "--disable-sync",
 )
 SIZE = (1920, 1080)  # pixels; what hangs in a control room
+PICTURE = (1440, 810)  # pixels of those that are kept; scaling one down would blur it and make it larger
+COLOURS = 255
+SHOWN = {"lanes": "#/lanes/lane-12", "cases": "#/cases/311", "find": "#/find?trace=4f1c0b7a9d22"}  # of the showcase
 SETTLE_MS = 1_500  # for the first deltas and the curve
 PATIENCE_MS = 15_000
 
@@ -70,17 +75,30 @@ def set_theme(page: Any, theme: str) -> None:
 
 
 def take(url: str, user: str, password: str, out: Path, *, language: str = "en") -> list[Path]:
-    """Both pictures; returns their paths."""
+    """Every page that the user may see, in both themes; returns the pictures' paths."""
     taken = []
-    with browser_page(language=language) as page:
+    with browser_page(size=PICTURE, language=language) as page:
         log_in(page, url, user, password)
+        names = page.locator(".rail-page").evaluate_all("all => all.map(one => one.dataset.page)")
         for theme in ("dark", "light"):
             set_theme(page, theme)
-            page.wait_for_timeout(SETTLE_MS)
-            path = out / f"console-{theme}.png"
-            page.screenshot(path=str(path))
-            taken.append(path)
+            for name in names:
+                page.evaluate("hash => { location.hash = hash; }", SHOWN.get(name, f"#/{name}"))
+                page.locator(f".rail-page.is-on[data-page={name}]").wait_for()
+                page.wait_for_timeout(SETTLE_MS)
+                path = out / (f"console-{theme}.png" if name == "overview" else f"console-{name}-{theme}.png")
+                page.screenshot(path=str(path))
+                taken.append(path)
     return taken
+
+
+def shrink(path: Path) -> None:
+    """Rewrite a picture in few colours: flat areas and text need no more, and a repository keeps it for ever."""
+    from PIL import Image  # a test dependency, as playwright is
+
+    with Image.open(path) as picture:
+        few = picture.convert("RGB").quantize(COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
 
 
 def main() -> None:
@@ -97,7 +115,8 @@ def main() -> None:
     for path in take(
         arguments.url, arguments.user, source.partition("\n")[0], arguments.out, language=arguments.language
     ):
-        sys.stdout.write(f"{path}\n")
+        shrink(path)
+        sys.stdout.write(f"{path}  {path.stat().st_size // 1000} kB\n")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import trio
 from core import Address, Child, Stop, Supervisor, inspect_tree
 from core.testing import running
 from protocols import console as c
+from protocols import modes as m
 from protocols.console_methods import METHODS
 
 from .channel import Route
@@ -60,7 +61,7 @@ class Showcase(StubSite):
         self.answers = Address("answers")
         self.tree: Supervisor | None = None
         self.cases = _cases()
-        wanted = [name for name in METHODS if name.startswith(("cases.", "users.")) or name in OWN_METHODS]
+        wanted = [name for name in METHODS if name.startswith(("cases.", "users.", "mode.")) or name in OWN_METHODS]
         routes = [
             Route(method=name, params=METHODS[name].params or c.GetTree, address=self.answers, permission="site.view",
                   timeout_s=3.0)
@@ -207,6 +208,8 @@ class Showcase(StubSite):
                 return c.CaseList(cases=list(self.cases) if state == "all" else waiting)
             case c.AcknowledgeCase() | c.AssignCase() | c.NoteCase() | c.CloseCase():
                 return self._work(message)
+            case m.ListModes():
+                return _modes()
             case c.FindHistory(text=text):
                 return _history(text)
             case c.ListUsers():
@@ -322,6 +325,20 @@ def _reloaded(dry_run: bool) -> c.Reloaded:
         c.SiteChange(subject="printer window-2", what="removed", detail="", state=state),
     ]
     return c.Reloaded(changes=changes, warnings=["lane lane-25 has no reader on the inner side"])
+
+
+def _modes() -> m.Modes:
+    now = time.time()
+    runs = m.ModeView(
+        mode=4, kind="one_for_one", subject="summit", zh="一出一进", en="One in for one out", owner="anna",
+        reason="Crowd", since=now - 900, until=now + 900, in_force=True,
+    )  # fmt: skip
+    kinds = [
+        m.KindView(kind=row.kind, of=row.of, zh=row.zh, en=row.en, max_minutes=480,
+                   subjects=["lane-1", "lane-2"] if row.of == "lane" else ["summit", "park"])
+        for row in m.TABLE if row.of != "site"
+    ]  # fmt: skip
+    return m.Modes(modes=[runs], kinds=kinds)
 
 
 def _users() -> c.UserList:
