@@ -88,7 +88,7 @@ class Ears:
         self.refused = 0  # sent away: TLS failed, or not accepted
         self._connected = 0
         self._strangers: Counter[str] = Counter()
-        self._named: Counter[str | None] = Counter()
+        self._named: Counter[str] = Counter()
         self._most = connections_max()
         self._open: dict[trio.CancelScope, Peer] = {}
 
@@ -138,6 +138,7 @@ class Ears:
             return
         self._connected += 1
         stream: trio.abc.Stream = raw
+        name: str | None = None  # under which the connection is counted
         decoder = Decoder(self.protocol, self.max_bytes)
         try:
             with trio.move_on_after(self.life_s) as scope:
@@ -148,21 +149,22 @@ class Ears:
                         if not self.accepts(peer):  # before the greeting: it never sees itself connected
                             self.refused += 1
                             return
-                        if peer.name is not None and self._named[peer.name] >= NAMED_MAX:
-                            self.crowded += 1
-                            return
+                        if peer.name is not None:
+                            if self._named[peer.name] >= NAMED_MAX:
+                                self.crowded += 1
+                                return
+                            name = peer.name
+                            self._named[name] += 1
                         await stream.send_all(greeting(self.protocol))
                         early = await self._greeted(stream, decoder)
                 finally:
                     _one_less(self._strangers, address)
                 self._open[scope] = peer
-                self._named[peer.name] += 1
                 self.changed(True)
                 try:
                     await talk(peer, stream, decoder, early)
                 finally:
                     del self._open[scope]
-                    _one_less(self._named, peer.name)
                     self.changed(False)
         except* ssl.SSLError:
             self.refused += 1
@@ -172,6 +174,8 @@ class Ears:
             pass
         finally:
             self._connected -= 1
+            if name is not None:
+                _one_less(self._named, name)
             await trio.aclose_forcefully(stream)
 
     async def _secured(self, raw: trio.SocketStream, address: str) -> tuple[trio.abc.Stream, Peer]:
