@@ -20,7 +20,7 @@ from protocols.console import Done, RearmLane, RestoreRequest, Trigger
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-NEIGHBOUR_S = 0.2  # within which a neighbour must know
+NEIGHBOUR_S = 2.0  # a machine may stand still; how long it really takes, test_neighbour_link measures
 KILLS = 25  # of each of two lanes
 
 
