@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import email
 import email.policy
@@ -17,8 +18,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import trio
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult
+from aiosmtpd.smtp import SMTP, AuthResult
 
 from actors import alarms as module
 from actors.alarms import Alarms, NotTaken, pause_s
@@ -456,31 +456,42 @@ class PostOffice:
         return "250 taken"
 
 
-class AnyPort(Controller):
-    """Looks whether it works at the port that it was given."""
-
-    def _trigger_server(self):
-        self.port = self.server.sockets[0].getsockname()[1]
-        super()._trigger_server()
-
-
 @pytest.fixture
 def post_office(certificate):
+    """A mail server that was written by others, in a thread and a loop of its own."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
+    office, loop, ready = PostOffice(), asyncio.new_event_loop(), threading.Event()
 
     def log_in(server, session, envelope, mechanism, data):
         return AuthResult(success=(data.login, data.password) == (b"park", b"s3cret-word"), handled=False)
 
-    office = PostOffice()
-    controller = AnyPort(
-        office, hostname="127.0.0.1", port=0, tls_context=context, require_starttls=True, authenticator=log_in,
-        auth_required=True, ready_timeout=30.0,
-    )  # fmt: skip
-    controller.start()
-    office.port = controller.port
+    def protocol():
+        return SMTP(
+            office, tls_context=context, require_starttls=True, authenticator=log_in, auth_required=True,
+            hostname="localhost", loop=loop,
+        )  # fmt: skip
+
+    def serve():
+        server = loop.run_until_complete(loop.create_server(protocol, "127.0.0.1", 0))
+        office.port = server.sockets[0].getsockname()[1]
+        ready.set()
+        loop.run_forever()
+        server.close()
+        loop.run_until_complete(server.wait_closed())
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+            loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    assert ready.wait(30.0)
     yield office
-    controller.stop()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(30.0)
+    assert not thread.is_alive()
 
 
 def mail(post_office, certificate, **options):
