@@ -283,7 +283,7 @@ def _side_by_side(left: list[str], right: list[str]) -> list[tuple[str, str]]:
 @SITE_OPTION
 @click.option("--url", default="", help="Console channel; default from the site file.")
 @click.option("--user", required=True, help="In the role system_manager.")
-@click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
+@click.option("--check", "--dry-run", "dry_run", is_flag=True, help="Say what would change, and change nothing.")
 @JSON
 def reload(site: Path, url: str, user: str, dry_run: bool, as_json: bool) -> None:
     """Let the running server read its site file again.  重新加载配置。
