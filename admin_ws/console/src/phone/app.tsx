@@ -3,7 +3,7 @@
 import { signal } from "@preact/signals";
 import { useState } from "preact/hooks";
 import { CountPage } from "./count";
-import { setSound, sound, wake } from "./feedback";
+import { setSound, setStay, sound, stay, wake } from "./feedback";
 import { FiguresPage } from "./figures";
 import { CountIcon, FiguresIcon, MenuIcon, ScanIcon } from "./icons";
 import { ScanPage } from "./scan";
@@ -129,6 +129,9 @@ function Menu() {
         </button>
         <button type="button" class="wide" aria-pressed={sound.value} onClick={() => setSound(!sound.value)}>
           {sound.value ? t("声音：开", "Sound: on") : t("声音：关", "Sound: off")}
+        </button>
+        <button type="button" class="wide" aria-pressed={stay.value} onClick={() => setStay(!stay.value)}>
+          {stay.value ? t("绿屏：点按消失", "Green: until tapped") : t("绿屏：自动消失", "Green: goes by itself")}
         </button>
         <button
           type="button"

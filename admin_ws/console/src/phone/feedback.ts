@@ -6,6 +6,15 @@ import { read, write } from "./words";
 const KEY = "paifang-phone-sound";
 export const sound = signal(read(KEY) !== "off");
 
+const STAY_KEY = "paifang-phone-stay";
+/** Green stays until it is tapped, for whoever needs longer to read. */
+export const stay = signal(read(STAY_KEY) === "on");
+
+export function setStay(on: boolean): void {
+  stay.value = on;
+  write(STAY_KEY, on ? "on" : "off");
+}
+
 let context: AudioContext | null = null;
 
 export function setSound(on: boolean): void {

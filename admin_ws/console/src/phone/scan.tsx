@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { feel } from "./feedback";
+import { feel, stay } from "./feedback";
 import { NoIcon, TorchIcon, WaitIcon, YesIcon } from "./icons";
 import { type CameraTrouble, CameraError, Scanner } from "./scanner";
 import { busy, list, scan, type Verdict, verdicts } from "./state";
@@ -37,7 +37,7 @@ async function read(text: string, byCamera: boolean): Promise<void> {
   people.value = null;
   feel(verdict.kind);
   window.clearTimeout(timer);
-  if (verdict.kind === "ok") timer = window.setTimeout(() => (shown.value = null), YES_SHOWN_MS);
+  if (verdict.kind === "ok" && !stay.value) timer = window.setTimeout(() => (shown.value = null), YES_SHOWN_MS);
 }
 
 export function ScanPage() {
