@@ -1,4 +1,4 @@
-"""Lists and journals are no matter of a lane's actor: they go to whoever serves them, with the lane that the site names."""
+"""Lists and journals go past the actor of a lane to whoever serves them, with the lane that the site names."""
 
 from __future__ import annotations
 
