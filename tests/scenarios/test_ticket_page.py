@@ -17,10 +17,10 @@ from paifang.testing import PASSWORD, SiteRig, site_rig
 from protocols.console import ExplainScan, Explanation, GetWallet, Wallet
 from protocols.shortcode import grouped, parse_short
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(300)]
 
 STEPS = Path(__file__).with_name("ticket_steps.py")
-STEPS_S = 100.0
+STEPS_S = 240.0
 LATER_S = 120.0
 LINKS = 5  # made at once
 
