@@ -230,7 +230,7 @@ function LeftInside({ view }: { view: EvacuationView }): JSX.Element | null {
         {t("leftInside")} <strong data-testid="left-inside">{count(view.left)}</strong>
       </p>
       <p class="muted">
-        {t("countedOut")} {count(view.out)}
+        {t("gotOut")} {count(view.out)}
         {view.out_by_hand !== 0 && ` · ${t("byHand", { n: view.out_by_hand })}`}
       </p>
       {may("evacuation.count") && (

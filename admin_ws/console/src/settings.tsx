@@ -88,7 +88,7 @@ function SiteFile(): JSX.Element {
             <thead>
               <tr>
                 <th scope="col">{t("what")}</th>
-                <th scope="col">{t("change")}</th>
+                <th scope="col">{t("changeKind")}</th>
                 <th scope="col">{t("detail")}</th>
                 <th scope="col">{t("effect")}</th>
               </tr>

@@ -156,7 +156,7 @@ export const pageTexts = {
   startMode: ["启动", "Start"],
   // evacuation
   leftInside: ["可能仍在园内", "Probably still inside"],
-  countedOut: ["已离园", "Counted out"],
+  gotOut: ["已离园", "Counted out"],
   byHand: ["其中人工 {n}", "{n} by hand"],
   cannotSense: ["已命令，无法感应", "commanded, cannot sense"],
   countByHand: ["人工计数", "Count by hand"],
@@ -172,7 +172,7 @@ export const pageTexts = {
   showChanges: ["查看差异", "Show changes"],
   applyChanges: ["生效", "Apply"],
   noChanges: ["没有差异", "No differences"],
-  change: ["变化", "Change"],
+  changeKind: ["变化", "Change"],
   effect: ["生效方式", "Takes effect"],
   thisDesk: ["本工作台", "This desk"],
   wallHint: ["大屏显示：在地址后加", "On a wall display: open the page with"],
