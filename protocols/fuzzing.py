@@ -8,6 +8,7 @@ by chance what a checksum is.
 from __future__ import annotations
 
 import pkgutil
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,15 +21,18 @@ from protocols import (
     console,
     devicelink,
     digicon,
+    edge,
     escpos,
     frames,
     iccard,
     idcard,
     jsonrpc,
     label,
+    lists,
     machpower,
     messages,
     modbus,
+    nut,
     osdp,
     peoplecounter,
     rights,
@@ -36,6 +40,7 @@ from protocols import (
     scanner,
     sdt,
     shortcode,
+    sp,
     ticketcode,
     tpw,
     uhppote,
@@ -48,19 +53,31 @@ PIECE_BYTES = 5  # framers are fed in pieces of so many bytes, and then in one
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 CARD_KEY = bytes(16)
 SITE = "fuzz"
+SP_BYTES_MAX = 4096
 
 Decode = Callable[[bytes], object]
 
 # modules of `protocols` that read nothing from outside, and why
 WITHOUT = {
     "clock": "business days, from numbers",
+    "console_accounts": "values; read by the console's channel",
+    "console_cases": "values; read by the console's channel",
+    "console_methods": "the table of methods",
+    "console_office": "values; read by the console's channel",
+    "console_reports": "values; read by the console's channel",
+    "console_rights": "the table of rights",
+    "console_sales": "values; read by the console's channel",
+    "console_views": "values; told by the console's channel",
     "console_wallet": "values; read by the console's channel",
     "errors": "no codec",
     "escpos_slip": "renders values of our own",
     "fuzzing": "this module",
     "messages": "values; read by devicelink",
+    "modes": "values; read by the console's channel",
+    "phone": "values; read by the console's channel",
     "slip": "templates of our own site",
     "testing": "no codec",
+    "uploads": "values; read by devicelink",
 }
 
 
@@ -190,6 +207,7 @@ CODECS: dict[str, Decode] = {
     ),
     "digicon": _framed(digicon.framer),
     "digicon.frame": digicon.decode,
+    "edge": lambda data: edge.open_notice(CARD_KEY * 2, data),
     "escpos": _printer_answers,
     "escpos.job": lambda data: escpos.JobParser().feed(data),
     "frames": _framed(frames.FrameDecoder),
@@ -198,11 +216,15 @@ CODECS: dict[str, Decode] = {
     "iccard.access": iccard.decode_access,
     "idcard": idcard.decode_text,
     "label": _each(label.decode_zpl_status, label.decode_tspl_status),
+    "lists": lambda data: lists.unpack(data, zlib.crc32(data)),
+    "lists.lines": lambda data: lists.unpack(*lists.pack(data)),
+    "lists.value": lists.value,
     "machpower": _framed(machpower.framer),
     "machpower.frame": machpower.decode,
     "modbus": _modbus_answers,
     "modbus.rtu": lambda data: modbus.RequestReader(rtu=True).feed(data),
     "modbus.tcp": lambda data: modbus.RequestReader(rtu=False).feed(data),
+    "nut": lambda data: nut.read(data, "ups"),
     "osdp": _framed(osdp.OsdpFramer, osdp.describe, osdp.nak_reason, osdp.encode),
     "osdp.card": _osdp_card,
     "osdp.frame": osdp.decode,
@@ -217,6 +239,8 @@ CODECS: dict[str, Decode] = {
         sdt.decode_document, lambda data: sdt.decode_document(data, fingerprint=True), sdt.module_number
     ),
     "shortcode": _each(_text(shortcode.parse_short), _text(shortcode.looks_short)),
+    "sp": lambda data: list(sp.Decoder(sp.Protocol.REP, SP_BYTES_MAX).feed(data)),
+    "sp.request": sp.split_request,
     "ticketcode": _text(ticketcode.Verifier({1: KEY.public_key()}, SITE).verify),
     "tpw": _framed(lambda: tpw.framer(addressed=True), tpw.count, tpw.mode, tpw.passing, tpw.encode),
     "tpw.udp": lambda data: tpw.decode(data, addressed=False),
@@ -268,6 +292,13 @@ def seeds() -> list[tuple[str, bytes]]:
         ("board4", board4.query(1) + board4.enter_open(1, 3)),
         ("board4", board4.encode_status(board4.status(1, board4.State.CLOSED_IDLE, 1, 2))),
         ("board4.frame", board4.encode_status(board4.status(1, board4.State.TAILGATING, 1, 2))),
+        ("edge", edge.seal_notice(CARD_KEY * 2, edge.Notice(lane="g1", boot="b", seq=1, uses=[]))),
+        ("lists", lists.pack(b'["key","code",1]')[0]),
+        ("lists.lines", b'["key","code",1]\n["ticket",7]'),
+        ("lists.value", b'["key","code",1]'),
+        ("nut", b'BEGIN LIST VAR ups\nVAR ups ups.status "OL"\nEND LIST VAR ups\n'),
+        ("sp", sp.greeting(sp.Protocol.REQ) + sp.frame(b"\x80\0\0\1", b"hello")),
+        ("sp.request", b"\x80\0\0\1hello"),
         ("machpower", machpower.encode(1, machpower.Command.LEFT_OPEN)),
         ("machpower.frame", machpower.encode(1, machpower.Command.RIGHT_OPEN)),
         ("digicon", digicon.encode(digicon.Code.LEFT_TO_RIGHT)),

@@ -287,7 +287,7 @@ async def test_every_lane_is_released_by_the_contact_alone_and_the_record_says_w
         for lane in site.lanes.values():
             (envelope,) = [await lane.receive()]
             assert isinstance(envelope.msg, Release) and not envelope.msg.drill
-        await until(lambda: site.actor._latch.state == "released" and site.actor._written.state == "released")
+        await until(lambda: site.actor._latch.state == "released" and site.actor._file._written.state == "released")
         notes = only(await heard(site.ledger), IncidentNote)
         assert [(note.kind, note.user) for note in notes][:1] == [("triggered", "fire/fire")]
         await until(lambda: not rig.actor._unconfirmed)
@@ -328,11 +328,11 @@ async def test_an_evacuation_actor_that_dies_over_the_trigger_hears_it_again(tmp
     site = Site(tmp_path)
     release, deaths = site.actor._release, []
 
-    def dies_once(by, drill, reason):
+    def dies_once(*order):
         if not deaths:
-            deaths.append(by)
+            deaths.append(order)
             raise RuntimeError("a bug")
-        release(by, drill, reason)
+        release(*order)
 
     monkeypatch.setattr(site.actor, "_release", dies_once)
     async with alive(site.actor.run, site.me, crashes=1), fire(evacuation=site.me) as rig:

@@ -64,7 +64,9 @@ def test_a_request_is_its_stack_and_its_body(message, parts):
     assert split_request(message) == parts
 
 
-@pytest.mark.parametrize("message", [b"", b"\x80\0\0", b"\0\0\0\1", b"\0\0\0\1\x80", b"\0\0\0\1" * HOPS_MAX + b"\x80\0\0\0"])
+@pytest.mark.parametrize(
+    "message", [b"", b"\x80\0\0", b"\0\0\0\1", b"\0\0\0\1\x80", b"\0\0\0\1" * HOPS_MAX + b"\x80\0\0\0"]
+)
 def test_a_stack_without_an_end_is_refused(message):
     with pytest.raises(LinkError):
         split_request(message)
