@@ -13,7 +13,7 @@ import trio
 from actors.attendant import AttendantLane, PhoneAnswer, PhoneAsk, PhoneSaid, credential
 from actors.errors import CommandRefused
 from actors.lane import LaneParts, OpenLane, SetLaneMode
-from actors.testing import alive, granted, heard, lane_config, only
+from actors.testing import alive, granted, heard, lane_config, only, settle
 from core import Address, Stop
 from core.testing import Probe
 from protocols.console import LaneView
@@ -157,6 +157,7 @@ async def test_a_closed_lane_asks_nobody(autojump_clock: object) -> None:
     async with attendant() as rig:
         await rig.lane.ask(SetLaneMode(mode=LaneMode.CLOSED, reason="lunch", by="ann"), ASK_S)
         assert (await rig.ask()).code == "lane_closed"
+        await settle()
         assert rig.books.of(Decide) == []
         assert [each.code for each in rig.books.of(RefusedScan)] == ["lane_closed"]
 

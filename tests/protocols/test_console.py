@@ -17,7 +17,7 @@ from protocols.messages import Base
 STRUCTS = [
     value
     for _, value in inspect.getmembers(console, inspect.isclass)
-    if issubclass(value, Base) and value.__module__ == console.__name__
+    if issubclass(value, Base) and value.__module__.startswith(console.__name__)
 ]
 VALUES = {
     str: st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=10),
