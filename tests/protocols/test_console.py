@@ -5,7 +5,7 @@ import typing
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols import console, jsonrpc
@@ -49,6 +49,7 @@ def test_the_vocabulary_was_found():
 
 
 @pytest.mark.parametrize("kind", STRUCTS)
+@settings(max_examples=20)  # there are more than a hundred of them
 @given(data=st.data())
 def test_every_struct_round_trips_as_parameters_and_as_a_result(kind, data):
     value = data.draw(strategy(kind))
