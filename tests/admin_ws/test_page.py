@@ -23,7 +23,7 @@ from core.testing import running
 from paifang.browser import in_browser, on_site
 from protocols import console as c
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 HOLD_MS = 1_000  # longer than the page asks for
 PASSWORDS = {"anna": "correct horse", "boris": "battery staple", "chen": "till one", "max": "everything"}

@@ -22,6 +22,8 @@ from protocols.messages import CredentialKind
 from protocols.sdt import Command
 from sim.idcard import SimIdReader
 
+pytestmark = pytest.mark.slow  # real devices and processes: too long for every day
+
 WAIT_S = 20.0  # how long a test waits for something that takes a moment
 
 

@@ -30,6 +30,8 @@ from drivers.face import (
 from drivers.nng.testing import until
 from paifang.photographs import ensure
 
+pytestmark = pytest.mark.slow  # real devices and processes: too long for every day
+
 DEADLINE_S = 60.0  # a busy machine; not what a gate gets
 CACHE = Path(__file__).parents[3] / "var" / "photographs"
 
