@@ -22,7 +22,7 @@ from storage.connection import Dsn, in_asyncio
 
 TICKETS, PASSES = 500_000, 200_000
 QUICK_TICKETS, QUICK_PASSES = 20_000, 8_000
-SCANS, QUICK_SCANS = 200, 40
+SCANS, QUICK_SCANS = 150, 40  # with SOLD no more than one order takes
 SWITCHES, QUICK_SWITCHES = 5, 2
 SOLD = 50  # tickets that the delta brings
 LIST_WITHIN_S = 240.0
