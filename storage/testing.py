@@ -45,6 +45,7 @@ from protocols.messages import (
 )
 from protocols.rights import ProductRules, ZoneRight
 from storage._processes import processes_in, send
+from storage.audit import AuditReport, check
 from storage.connection import Dsn, in_asyncio
 from storage.embedded import Embedded
 from storage.interfaces import (
@@ -152,6 +153,17 @@ class Database:
     async def corrupt(self, sql: str) -> None:
         """Run SQL with triggers and foreign keys switched off, as only somebody with the superuser's hands can."""
         await run_sql(self.dsn, "set session_replication_role = replica", sql)
+
+
+async def audit_after(dsn: Dsn, *statements: str) -> AuditReport:
+    """What the audit finds after these statements, run with triggers and foreign keys switched off and rolled back."""
+    async with connected(dsn) as connection:
+        await aio_as_trio(connection.execute)("begin; set local session_replication_role = replica")
+        for statement in statements:
+            await aio_as_trio(connection.execute)(statement)
+        report: AuditReport = await aio_as_trio(check)(connection, "demo")
+        await aio_as_trio(connection.execute)("rollback")
+    return report
 
 
 @asynccontextmanager

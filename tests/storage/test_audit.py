@@ -6,18 +6,17 @@ import time
 from pathlib import Path
 
 import pytest
-from trio_asyncio import aio_as_trio
 
 from protocols.messages import Denied, Granted, PassageKind
-from storage.audit import DETAIL_LIMIT, AuditError, audit, check, check_names
+from storage.audit import DETAIL_LIMIT, AuditError, audit, check_names
 from storage.connection import Dsn
 from storage.interfaces import AuditEntry, Calibrate, IncidentNote, SiteSetup, StopZone
 from storage.queries import load
 from storage.testing import (
     TEMPLATE,
     LedgerUser,
+    audit_after,
     cluster,
-    connected,
     ledger_running,
     product,
     run_sql,
@@ -211,13 +210,7 @@ async def _busy_database() -> Dsn:
 
 async def _broken_by(*statements: str) -> set[str]:
     """The checks that fail after these statements, run with triggers and foreign keys switched off."""
-    dsn = await _busy_database()
-    async with connected(dsn) as connection:
-        await aio_as_trio(connection.execute)("begin; set local session_replication_role = replica")
-        for statement in statements:
-            await aio_as_trio(connection.execute)(statement)
-        report = await aio_as_trio(check)(connection, "demo")
-        await aio_as_trio(connection.execute)("rollback")
+    report = await audit_after(await _busy_database(), *statements)
     assert report.checked == check_names()
     return {name for name, _ in report.broken}
 
@@ -249,15 +242,11 @@ async def test_without_a_database_the_audit_says_so_and_nothing_else(tmp_path: P
 
 
 async def test_a_hundred_broken_rows_are_told_in_twenty_and_a_number() -> None:
-    dsn = await _busy_database()
-    async with connected(dsn) as connection:
-        await aio_as_trio(connection.execute)("begin; set local session_replication_role = replica")
-        await aio_as_trio(connection.execute)(
-            "insert into holds (site, grant_id, lane, pax, expires_at) "
-            "select 'demo', n, 'lane1', 1, now() from generate_series(1, 100) n"
-        )
-        report = await aio_as_trio(check)(connection, "demo")
-        await aio_as_trio(connection.execute)("rollback")
+    report = await audit_after(
+        await _busy_database(),
+        "insert into holds (site, grant_id, lane, pax, expires_at) "
+        "select 'demo', n, 'lane1', 1, now() from generate_series(1, 100) n",
+    )
     details = [detail for name, detail in report.broken if name == "holds_are_the_open_grants"]
     assert len(details) == DETAIL_LIMIT + 1
     assert details[-1] == "and 80 more"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import trio
-from trio_asyncio import aio_as_trio
 
 from protocols.messages import Granted
 from protocols.rights import SlotTimes
-from storage.audit import audit, check
+from storage.audit import audit
 from storage.connection import Dsn
 from storage.interfaces import (
     BatchBooked,
@@ -38,9 +37,9 @@ from storage.queries import load
 from storage.testing import (
     TEMPLATE,
     LedgerUser,
+    audit_after,
     cluster,
     command,
-    connected,
     hash_id,
     ledger_running,
     product,
@@ -247,11 +246,5 @@ async def test_a_busy_office_is_clean() -> None:
 
 @pytest.mark.parametrize("name", list(CORRUPTIONS))
 async def test_the_check_notices_and_no_other_does(name: str) -> None:
-    dsn = await _busy_database()
-    async with connected(dsn) as connection:
-        await aio_as_trio(connection.execute)("begin; set local session_replication_role = replica")
-        for statement in CORRUPTIONS[name]:
-            await aio_as_trio(connection.execute)(statement)
-        report = await aio_as_trio(check)(connection, "demo")
-        await aio_as_trio(connection.execute)("rollback")
+    report = await audit_after(await _busy_database(), *CORRUPTIONS[name])
     assert {broken for broken, _ in report.broken} == {name} | ALSO.get(name, set()), report.broken

@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 
 import pytest
-from trio_asyncio import aio_as_trio
 
 from actors.admission import decide
 from protocols.messages import Granted
 from protocols.uploads import RecEnded, RecGrant, Record, RecPassed
 from storage._lists import ListReader
-from storage.audit import audit, check, check_names
+from storage.audit import audit, check_names
 from storage.connection import Dsn
 from storage.interfaces import UploadOp
 from storage.queries import load
-from storage.testing import TEMPLATE, LedgerUser, cluster, connected, hash_id, ledger_running, run_sql, setup
+from storage.testing import TEMPLATE, LedgerUser, audit_after, cluster, hash_id, ledger_running, run_sql, setup
 
 # What is done to the data, behind the back of constraints and triggers; which check must notice.
 CORRUPTIONS: dict[str, list[str]] = {
@@ -89,12 +88,6 @@ async def test_a_site_whose_lanes_were_alone_is_clean() -> None:
 
 @pytest.mark.parametrize("name", list(CORRUPTIONS))
 async def test_the_check_notices_and_no_other_does(name: str) -> None:
-    dsn = await _busy_database()
-    async with connected(dsn) as connection:
-        await aio_as_trio(connection.execute)("begin; set local session_replication_role = replica")
-        for statement in CORRUPTIONS[name]:
-            await aio_as_trio(connection.execute)(statement)
-        report = await aio_as_trio(check)(connection, "demo")
-        await aio_as_trio(connection.execute)("rollback")
+    report = await audit_after(await _busy_database(), *CORRUPTIONS[name])
     assert report.checked == check_names()
     assert {broken for broken, _ in report.broken} == {name}

@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 
 import pytest
-from trio_asyncio import aio_as_trio
 
 from actors.admission import decide
 from protocols.messages import Direction, Granted
 from protocols.rights import Reentry
-from storage.audit import audit, check, check_names
+from storage.audit import audit, check_names
 from storage.connection import Dsn
 from storage.interfaces import SiteSetup
 from storage.queries import load
-from storage.testing import TEMPLATE, LedgerUser, cluster, connected, ledger_running, product, run_sql, setup
+from storage.testing import TEMPLATE, LedgerUser, audit_after, cluster, ledger_running, product, run_sql, setup
 
 # What is done to the data, behind the back of constraints and triggers; which check must notice.
 CORRUPTIONS: dict[str, list[str]] = {
@@ -98,12 +97,6 @@ async def test_a_site_with_people_who_come_back_is_clean() -> None:
 
 @pytest.mark.parametrize("name", list(CORRUPTIONS))
 async def test_the_check_notices_and_no_other_does(name: str) -> None:
-    dsn = await _busy_database()
-    async with connected(dsn) as connection:
-        await aio_as_trio(connection.execute)("begin; set local session_replication_role = replica")
-        for statement in CORRUPTIONS[name]:
-            await aio_as_trio(connection.execute)(statement)
-        report = await aio_as_trio(check)(connection, "demo")
-        await aio_as_trio(connection.execute)("rollback")
+    report = await audit_after(await _busy_database(), *CORRUPTIONS[name])
     assert report.checked == check_names()
     assert {broken for broken, _ in report.broken} == {name} | ALSO.get(name, set())
