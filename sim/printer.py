@@ -103,6 +103,11 @@ class SimPrinter:
         self.paper_left = None
         self.status = READY
 
+    @property
+    def midway(self) -> bool:
+        """Whether the head has begun a job whose end is still in the memory."""
+        return bool(self._job) and bool(self._memory)
+
     def power_loss(self) -> None:
         """Everything in its memory is gone."""
         self._memory.clear()

@@ -90,12 +90,16 @@ class JobPrinter(ABC, Generic[S]):
         await self._prepare(channel)
         progress.stage, progress.begun = "sending", True
         self._meter.sent(len(payload))
-        await channel.send(payload)
+        await channel.send(payload + self._last_words())
         progress.stage = "sent, and not confirmed"
         return await self._confirm(channel)
 
     async def _prepare(self, channel: Channel) -> None:
         """What has to be asked before a job."""
+
+    def _last_words(self) -> bytes:
+        """What is sent at the end of a job, in one piece with it: what is lost with the job has to be lost as well."""
+        return b""
 
     @abstractmethod
     def _connect(self) -> AbstractAsyncContextManager[Channel]:

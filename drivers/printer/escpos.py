@@ -86,10 +86,14 @@ class _EscPosPrinter(JobPrinter[PrinterStatus]):
                     self._meter.heard(len(await channel.receive()))
             self._settled = True
 
+    def _last_words(self) -> bytes:
+        """A question by itself could come to a printer that has lost the job meanwhile, and has nothing to print."""
+        if not self._sequence:
+            return b""
+        self._settled, self._printed, self._awaited = False, None, True
+        return sequence_request()
+
     async def _confirm(self, channel: Channel) -> PrinterStatus:
-        if self._sequence:
-            self._settled = False
-            await self._ask_in_sequence(channel)
         try:
             return await self._watch(channel)
         except trio.Cancelled:

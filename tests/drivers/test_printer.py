@@ -379,7 +379,8 @@ async def test_a_printer_that_loses_power_in_the_job_is_not_done(tmp_path: Path)
         await printer.print_job(paper("P0"), 30.0)
 
         async def cut() -> None:
-            await trio.sleep(0.2)
+            while not sim.midway:  # noqa: ASYNC110  the head has no event to wait for
+                await trio.sleep(0.005)
             sim.power_loss()
 
         async with trio.open_nursery() as nursery:
