@@ -1,13 +1,15 @@
 """Test kit: probes that stand in for actors, a tree for the length of a block, messages that really cross a wire.
 
-Use it with virtual time (`autojump_clock` of pytest-trio): every wait of the runtime is a wait of Trio.
+Use it with virtual time (`autojump_clock` of pytest-trio): every wait of the runtime is a wait of Trio. Where a real
+line or socket takes part time cannot jump; `patient_time` then keeps a machine that stands still from deciding a test.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import trio
@@ -17,10 +19,14 @@ from ._address import Address
 from ._messages import Envelope, Stop
 from ._supervisor import Supervisor
 
-__all__ = ["Probe", "running", "serialized", "struct_codec"]
+if TYPE_CHECKING:
+    import pytest  # benchmarks use this module where no pytest is installed
+
+__all__ = ["PATIENT_STEP_S", "PatientClock", "Probe", "patient_time", "running", "serialized", "struct_codec"]
 
 WITHIN_S = 1.0  # patience of a probe
 STOP_WITHIN_S = 60.0  # of an orderly stop at the end of a block, before it is cancelled
+PATIENT_STEP_S = 0.01  # the most that a patient clock moves between two looks at it
 
 T = TypeVar("T")
 
@@ -102,3 +108,42 @@ def serialized(codec: Callable[[Any], Any] = struct_codec) -> Iterator[None]:
         yield
     finally:
         _address._wire = before
+
+
+class PatientClock(trio.abc.Clock):
+    """Real time, of which only what this process has lived through is counted.
+
+    Between two looks at it the clock moves by `PATIENT_STEP_S` at most, and no sleep lasts longer than that without a
+    look. So when the machine does something else for a second, both ends of a wire in this process (a driver and its
+    double, a server and a client) see the hundredth of a second that they themselves had, and no deadline between them
+    runs out for it. It never runs ahead of real time: a wait of 1 s takes 1 s or longer. What blocks the event loop
+    does not show on it; measure that with `time.perf_counter`.
+    """
+
+    def start_clock(self) -> None:
+        self._now = 0.0
+        self._seen = time.perf_counter()
+
+    def current_time(self) -> float:
+        seen = time.perf_counter()
+        self._now += min(seen - self._seen, PATIENT_STEP_S)
+        self._seen = seen
+        return self._now
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        return min(deadline - self.current_time(), PATIENT_STEP_S)
+
+
+def _run_patiently(main: Callable[..., Any], *arguments: Any, clock: trio.abc.Clock | None = None, **more: Any) -> Any:
+    return trio.run(main, *arguments, clock=clock or PatientClock(), **more)
+
+
+def patient_time(request: pytest.FixtureRequest) -> None:
+    """Run the test of `request` on a `PatientClock`; one that asks for `autojump_clock` keeps that.
+
+    For a whole module: `patient = pytest.fixture(autouse=True)(patient_time)`.
+    """
+    import pytest
+
+    if request.node.get_closest_marker("trio") is not None:  # a test without the event loop has no clock
+        request.node.add_marker(pytest.mark.trio(run=_run_patiently), append=False)
