@@ -21,6 +21,7 @@ LANES = 12
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize("seed", range(5))
 async def test_whenever_the_ledger_is_killed_what_it_acknowledged_is_there_once(seed: int) -> None:
     chance = random.Random(seed)

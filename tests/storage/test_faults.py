@@ -244,6 +244,7 @@ async def test_a_database_that_hangs_while_nobody_asks_is_noticed(tmp_path: Path
             pass
 
 
+@pytest.mark.once
 async def test_a_transaction_id_that_a_crash_has_given_out_again_is_not_taken_for_the_lost_batch(
     tmp_path: Path,
 ) -> None:
@@ -265,6 +266,7 @@ async def test_a_transaction_id_that_a_crash_has_given_out_again_is_not_taken_fo
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.once
 async def test_postgresql_killed_and_restarted_under_load_loses_nothing_acknowledged(tmp_path: Path) -> None:
     acknowledged: list[int] = []
     async with _own_cluster(tmp_path) as (server, ledger):
@@ -326,6 +328,7 @@ trio.run(main)
 """
 
 
+@pytest.mark.once
 async def test_after_kill_9_everything_acknowledged_is_there_once(tmp_path: Path) -> None:
     """Three times: a process that runs the ledger under load is killed at some instant."""
     async with embedded(tmp_path / "data") as server:
@@ -465,6 +468,7 @@ def _fill(ballast: Path) -> None:
         os.posix_fallocate(file.fileno(), 0, free - (512 << 10))
 
 
+@pytest.mark.once
 async def test_cuts_at_commit_under_load_leave_nothing_untrue(tmp_path: Path) -> None:
     """Every answer that lanes got is in the tables, whichever way each of nine connections was cut at its COMMIT."""
     async with _behind_a_proxy(tmp_path) as (database, proxy, ledger):
@@ -490,6 +494,7 @@ async def test_cuts_at_commit_under_load_leave_nothing_untrue(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.once
 async def test_postgresql_stopped_and_killed_under_load_loses_nothing_acknowledged(tmp_path: Path) -> None:
     """Whole visits go on through two SIGSTOPs, longer than a batch may take, and two SIGKILLs."""
     async with _own_cluster(tmp_path) as (server, ledger):

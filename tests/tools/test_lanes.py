@@ -18,7 +18,29 @@ def pytest_lane(tmp_path: Path, source: str, limit_s: float = 60.0) -> lanes.Out
     test = tmp_path / "test_it.py"
     test.write_text(source, encoding="utf-8")
     options = ["-p", "no:cacheprovider", f"--rootdir={tmp_path}", "-c", os.devnull]
-    return lanes.pytest_lane("a lane", [*options, str(test)], limit_s, env=ENV)
+    return lanes.pytest_lane("a lane", [*options, "--", str(test)], limit_s, env=ENV)
+
+
+@pytest.fixture
+def rooted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Names of tests are given from the root, where pytest is started."""
+    monkeypatch.setattr(lanes, "ROOT", tmp_path)
+    return tmp_path
+
+
+def failing(times: int, marks: str = "") -> str:
+    """A file with one test that passes and one that fails so many times."""
+    return (
+        "import pathlib, pytest\n"
+        "def test_good(): pass\n"
+        f"{marks}\n"
+        "@pytest.mark.parametrize('word', ['at - the gate'])\n"
+        "def test_it(word):\n"
+        "    runs = pathlib.Path(__file__).with_suffix('.runs')\n"
+        "    seen = len(runs.read_text()) if runs.exists() else 0\n"
+        "    runs.write_text('x' * (seen + 1))\n"
+        f"    assert seen >= {times}\n"
+    )
 
 
 def test_passes_and_failures_are_counted_from_pytests_report(tmp_path: Path) -> None:
@@ -27,6 +49,43 @@ def test_passes_and_failures_are_counted_from_pytests_report(tmp_path: Path) -> 
     assert not outcome.ok
     assert outcome.counts == lanes.Counts(passed=2, failed=1)
     assert outcome.summary.startswith("1 failed, 2 passed in ")
+
+
+@pytest.mark.slow
+def test_a_test_that_failed_once_and_passes_alone_is_unsteady_and_named(
+    rooted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = pytest_lane(rooted, failing(1))
+    assert outcome.ok
+    assert outcome.counts == lanes.Counts(passed=1, unsteady=1)
+    name = "test_it.py::test_it[at - the gate]"
+    assert outcome.unsteady == (name,)
+    capsys.readouterr()
+    lanes.show([outcome], 1.0)
+    printed = capsys.readouterr().out
+    assert f"UNSTEADY, to be mended: {name} failed once" in printed
+    assert printed.splitlines()[-1] == "1 passed, 0 failed, 1 unsteady"
+    assert (rooted / "test_it.runs").read_text(encoding="utf-8") == "xxxx"
+
+
+@pytest.mark.slow
+def test_a_test_that_fails_again_is_a_failure(rooted: Path) -> None:
+    outcome = pytest_lane(rooted, failing(2))
+    assert (outcome.ok, outcome.counts, outcome.unsteady) == (False, lanes.Counts(passed=1, failed=1), ())
+
+
+@pytest.mark.slow
+def test_a_test_that_looks_for_a_rare_fault_gets_no_second_chance(rooted: Path) -> None:
+    outcome = pytest_lane(rooted, failing(1, "@pytest.mark.once"))
+    assert (outcome.ok, outcome.counts, outcome.unsteady) == (False, lanes.Counts(passed=1, failed=1), ())
+
+
+def test_more_failures_than_chances_are_failures(rooted: Path) -> None:
+    source = failing(1) + "".join(f"def test_{n}(): assert False\n" for n in range(lanes.UNSTEADY_MAX))
+    outcome = pytest_lane(rooted, source)
+    assert (outcome.ok, outcome.unsteady) == (False, ())
+    assert outcome.counts.failed == lanes.UNSTEADY_MAX + 1
+    assert (rooted / "test_it.runs").read_text(encoding="utf-8") == "x"
 
 
 def test_a_skipped_test_fails_the_lane(tmp_path: Path) -> None:
