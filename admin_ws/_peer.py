@@ -143,7 +143,7 @@ class Peer:
                 self._wake.set()
             return True
         if len(self._outbox) >= OUTBOX_FRAMES or self._outbox_bytes + len(frame) > OUTBOX_BYTES:
-            self.close(CloseCode.TOO_SLOW)
+            self.close(CloseCode.GOING_AWAY if self.socket.closed else CloseCode.TOO_SLOW)
             return False
         self._outbox.append(frame)
         self._outbox_bytes += len(frame)
@@ -187,7 +187,8 @@ class Peer:
     async def watch(self) -> None:
         """Close a client that answers no ping: it reads nothing, and what is sent to it only fills buffers.
 
-        Looks are counted instead of seconds, so that a machine which stood still evicts nobody.
+        Looks are counted instead of seconds, so that a machine which stood still evicts nobody.  One that has said
+        goodbye and no longer reads is not slow: it is gone, and our half of the farewell may never get through.
         """
         while True:
             pong = trio.Event()
@@ -195,10 +196,13 @@ class Peer:
                 nursery.start_soon(self._ping, pong)
                 for _ in range(PONG_TICKS):
                     await trio.sleep(PONG_TICK_S)
-                    if pong.is_set():
+                    if pong.is_set() or self.socket.closed:
                         break
                 else:
                     self.close(CloseCode.TOO_SLOW)
+                if self.socket.closed:
+                    self.close(CloseCode.GOING_AWAY)
+                if self.closed_for is not None:
                     nursery.cancel_scope.cancel()
                     return
 

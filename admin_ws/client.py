@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import ssl
 import urllib.parse
 from collections.abc import AsyncIterator
@@ -39,6 +40,7 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
+FAREWELL_S = 0.1  # of a client that is cancelled
 CALL_TIMEOUT_S = 10.0
 NOTIFICATIONS = 1024  # unread ones; a program that subscribes must read
 
@@ -162,7 +164,9 @@ class ConsoleClient:
                     yield client
                 finally:
                     closing = True
-                    with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
+                    # who is cancelled has nobody left who reads the answer: say goodbye, and do not wait for it
+                    cancelled = trio.current_effective_deadline() == -math.inf
+                    with trio.move_on_after(FAREWELL_S if cancelled else CLOSE_TIMEOUT_S, shield=True):
                         await socket.aclose()
                     nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:

@@ -296,6 +296,8 @@ def trigger_route(address: Address, permission: str) -> Route:
 class FakeSocket:
     """A connection that nobody writes to: for looking at what one message does, synchronously."""
 
+    closed = None
+
     async def send_message(self, frame: Any) -> None:
         await trio.sleep_forever()
 
