@@ -68,6 +68,10 @@ class FireInput(Base, frozen=True, kw_only=True):
     momentary: bool = False
 
 
+class GateLook(Telemetry, frozen=True, kw_only=True):
+    """Somebody waits for the barrier to close: do not wait for the next poll."""
+
+
 class GateReport(Base, frozen=True, kw_only=True):
     """Say again what is known of the device: for a lane that was restarted."""
 
@@ -112,6 +116,9 @@ class GateActor:
                         self._gate.rearm()
                     case GateResume(epoch=epoch, entries=entries, exits=exits):
                         self._gate.resume(epoch, entries, exits)
+                    case GateLook():
+                        if (look := getattr(self._gate, "look", None)) is not None:
+                            look()
                     case GateReport():
                         if self._last is not None:
                             offer(self._lane, self._last)

@@ -231,6 +231,13 @@ class Gate(Driver, Protocol):
         """
 
 
+class Looking(Protocol):
+    """A gate that is asked for its state at intervals, and can be asked at once."""
+
+    def look(self) -> None:
+        """Somebody waits for the barrier to close: look now, and more often than usual for a short while."""
+
+
 class Printer(Protocol):
     """A ticket printer. `print_job` returns once the printer itself says that it is done.
 

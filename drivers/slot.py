@@ -156,6 +156,11 @@ class GateSlot(Slot[Gate]):
         self._released = False
         self.driver.rearm()
 
+    def look(self) -> None:
+        """See `Looking`; nothing for a gate that says by itself what changes."""
+        if (look := getattr(self.driver, "look", None)) is not None:
+            look()
+
     def resume(self, epoch: str, entries: int, exits: int) -> None:
         self.driver.resume(epoch, entries, exits)
 

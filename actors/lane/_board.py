@@ -18,7 +18,7 @@ import trio
 
 from actors._common import offer
 from actors.admission.refusals import OK, say
-from actors.gate import GateClose, GateOpen, GateRearm, GateRelease, GateReport, GateResume
+from actors.gate import GateClose, GateLook, GateOpen, GateRearm, GateRelease, GateReport, GateResume
 from actors.lane._fleeing import Fleeing
 from actors.lane._shared import (
     ALARM_SHOWN_S,
@@ -408,6 +408,7 @@ class BoardLane:
             if name == "closing" and self._postponed < POSTPONE_SCAN_MAX:
                 self._postponed += 1
                 m.postpone(envelope)
+                offer(self._gate, GateLook())
                 return STAY
             return self._refuse(scan, "in_progress")
         return self._refuse(scan, "unavailable")

@@ -34,6 +34,7 @@ from protocols.messages import Direction
 
 NEWS_S = 0.5  # a status that is older says nothing about now
 LOOK_S = 0.02  # pause between two looks at a board for which something is wished and of which only old news is known
+HURRY_S = 2.0  # somebody waits for the barrier to close: looked at as often for so long, or until it is closed
 ALARM_OVER_S = 1.0  # an alarm that was away for this long is a new one when it comes back
 FIRE_INPUT = "fire"  # the name of a board's own fire contact in `InputChanged`
 FIRE_PROOFS = 2  # readings in a row that must agree: the checksum lets one damaged frame in 256 pass
@@ -82,6 +83,7 @@ class Unit:
         self.failure: Exception | None = None  # somebody's fault in reporting; raised where this unit runs
         self.scope = trio.CancelScope()  # around that place
         self.asked_at = float("-inf")
+        self._hurry_until = float("-inf")
         self.next_poll = 0.0
         self.unheard = 0  # questions since the last believed answer
         self.believed_at = 0.0
@@ -127,6 +129,11 @@ class Unit:
             self.wishes.rebase(counts)
         self._announce = True
 
+    def look(self, now: float) -> None:
+        """Somebody waits for the barrier to close: ask at once, then every LOOK_S until it is or HURRY_S is over."""
+        self._hurry_until = now + HURRY_S
+        self.next_poll = min(self.next_poll, now)
+
     @property
     def dead(self) -> bool:
         return self.unheard >= DEAD_AFTER
@@ -157,7 +164,7 @@ class Unit:
 
     def poll(self, now: float) -> Talk | None:
         """The question; None when there is none to ask at present."""
-        self.next_poll = now + self._poll_s
+        self.next_poll = now + (min(LOOK_S, self._poll_s) if now < self._hurry_until else self._poll_s)
         frame = self.dialect.poll()
         return None if frame is None else Talk(frame)
 
@@ -242,6 +249,8 @@ class Unit:
         if step.restarted and self._last is not None:
             self.down(f"{self.where}: the board's counters jumped; it was reset or changed")
         self.wishes.observe(reading, counts, now)
+        if reading.posture is Posture.CLOSED:
+            self._hurry_until = now
         self.note_refusal()
         barrier = self._sense(reading)
         if self._last is None:

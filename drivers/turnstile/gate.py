@@ -68,6 +68,11 @@ class TurnstileGate:
         self._unit.wishes.rearm(trio.current_time())
         self._bus.wake()
 
+    def look(self) -> None:
+        """See `drivers.base.Looking`."""
+        self._unit.look(trio.current_time())
+        self._bus.wake()
+
     def stand(self, standing: Standing) -> None:
         """Stand open, free or locked until told otherwise; NORMAL ends it. Held up by a release, not ended.
 

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from actors.errors import CommandRefused
-from actors.gate import GateClose, GateOpen
+from actors.gate import GateClose, GateLook, GateOpen
 from actors.lane import OpenLane, SetLaneMode
 from actors.lane._board import CLOSING_S, DECIDE_S
 from actors.testing import DEVICE, EPOCH, BoardRig, board_lane, granted, heard, lane_config, only, scan, settle
@@ -317,6 +317,15 @@ async def test_the_next_visitor_may_scan_while_the_barrier_closes_and_nobody_els
         await rig.move(CLOSED)
         (question,) = await heard(rig.admission)
         assert question.scan.nonce == "second" and rig.state == "deciding"
+
+
+async def test_the_gate_is_looked_at_when_somebody_waits_for_the_barrier_to_close(autojump_clock):
+    async with board_lane() as rig:
+        await rig.to("closing")
+        assert only(await heard(rig.gate), GateLook) == [], "nobody waits"
+        rig.lane.tell(scan("second"))
+        rig.lane.tell(scan("third"))
+        assert only(await heard(rig.gate), GateLook) == [GateLook()], "once, and not for who is refused"
 
 
 async def test_a_scan_that_waited_too_long_for_the_barrier_is_dropped(autojump_clock):

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from actors.gate import GateActor, GateClose, GateOpen, GateRearm, GateRelease, GateReport, GateResume
+from actors.gate import GateActor, GateClose, GateLook, GateOpen, GateRearm, GateRelease, GateReport, GateResume
 from actors.reader import SCAN_PATIENCE_S, ReaderActor, credential_of
 from actors.testing import EPOCH, alive, heard, only, settle
 from core import Address
@@ -98,6 +98,17 @@ async def test_every_order_reaches_the_driver(autojump_clock):
             "rearm",
             ("resume", "e", 1, 2),
         ]
+
+
+async def test_a_gate_that_can_look_at_once_does_and_another_is_left_alone(autojump_clock):
+    async with actor() as rig:
+        rig.me.tell(GateLook())
+        await settle()
+        assert rig.device.orders == []
+        rig.device.look = lambda: rig.device.orders.append("look")
+        rig.me.tell(GateLook())
+        await settle()
+        assert rig.device.orders == ["look"]
 
 
 async def test_a_late_open_is_never_carried_out(autojump_clock):

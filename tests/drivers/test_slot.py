@@ -154,9 +154,10 @@ async def test_a_release_outlives_a_change_of_the_driver(autojump_clock: Any) ->
     slot.replace(newer)  # type: ignore[arg-type]
     slot.close()
     slot.resume("e", 1, 2)
+    slot.look()
     assert old.calls == [("open", Direction.ENTRY, 1, 2.0), ("release",)]
     assert new.calls == [("release",), ("rearm",)]
-    assert newer.calls == [("close",), ("resume", "e", 1, 2)]
+    assert newer.calls == [("close",), ("resume", "e", 1, 2), ("look",)]
 
 
 async def test_what_a_driver_cannot_do_is_dropped(autojump_clock: Any) -> None:
@@ -167,6 +168,7 @@ async def test_what_a_driver_cannot_do_is_dropped(autojump_clock: Any) -> None:
 
     Slot("reader/1", Plain()).signal(Feedback(outcome=Outcome.GO))
     CounterSlot("people/1", Plain()).resume("e", 1, 2)
+    GateSlot("gate/n1", Plain()).look()  # type: ignore[arg-type]
     able = Fake()
     Slot("reader/1", able).signal(Feedback(outcome=Outcome.GO))
     CounterSlot("people/1", able).resume("e", 1, 2)
