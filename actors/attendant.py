@@ -15,6 +15,7 @@ import time
 
 import trio
 
+from actors._asked import Slots
 from actors._common import offer
 from actors.admission.refusals import OK, RefusalText, say, words
 from actors.lane import LaneConfig, LaneParts, OpenLane, PauseLane, SetLaneMode
@@ -110,8 +111,8 @@ class AttendantLane:
 
     async def run(self, me: Address) -> None:
         self._show()
-        slots = trio.Semaphore(REQUESTS_MAX)
         async with trio.open_nursery() as nursery:
+            slots = Slots(nursery, REQUESTS_MAX, LaneCommandRefused)
             nursery.start_soon(self._ask_today)
             while True:
                 envelope = await me.receive()
@@ -127,12 +128,7 @@ class AttendantLane:
                             self._incident = None
                             self._show()
                     case PhoneAsk() | PhoneSaid() | OpenLane():
-                        try:
-                            slots.acquire_nowait()
-                        except trio.WouldBlock:
-                            envelope.fail(LaneCommandRefused("busy", "Too many people at once", "请稍后重试"))
-                            continue
-                        nursery.start_soon(self._serve, envelope, slots)
+                        slots.attend(envelope, self._serve)
                     case SetLaneMode() as order:
                         self._on_mode(order, envelope)
                     case PauseLane():
@@ -141,21 +137,17 @@ class AttendantLane:
                         nursery.cancel_scope.cancel()
                         return
 
-    async def _serve(self, envelope: Envelope, slots: trio.Semaphore) -> None:
-        message = envelope.msg
+    async def _serve(self, envelope: Envelope) -> PhoneAnswer | None:
+        message: PhoneAsk | PhoneSaid | OpenLane = envelope.msg
         try:
             if isinstance(message, PhoneAsk):
-                envelope.reply(await self._ask(message, envelope.trace))
-            elif isinstance(message, PhoneSaid):
-                envelope.reply(await self._said(message, envelope.trace))
-            else:
-                await self._open(message)
-                envelope.reply(None)
-        except (NotBooked, LaneCommandRefused) as exc:
-            refused = exc if isinstance(exc, LaneCommandRefused) else _unavailable()
-            envelope.fail(refused)
-        finally:
-            slots.release()
+                return await self._ask(message, envelope.trace)
+            if isinstance(message, PhoneSaid):
+                return await self._said(message, envelope.trace)
+            await self._open(message)
+        except NotBooked as exc:
+            raise _unavailable() from exc
+        return None
 
     # --- a scan, with the server there --------------------------------------------------------------------------
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import trio
 
+from actors._asked import Slots
 from actors._common import offer
 from actors.errors import CommandRefused
 from actors.lane import OpenLane, PauseLane, RestartLane, SetLaneMode
-from core import ActorError, Address, Envelope, Stop
+from core import Address, Envelope, Stop
 from protocols.console import Done, GetTree, ManualOpen, PauseBatch, SetMode
 from protocols.messages import LaneMode
 from storage.interfaces import AuditEntry
@@ -30,42 +31,31 @@ class Desk:
         self._inspect = inspect
 
     async def run(self, me: Address) -> None:
-        slots = trio.Semaphore(COMMANDS_MAX)
         async with trio.open_nursery() as nursery:
+            slots = Slots(nursery, COMMANDS_MAX)
             while True:
                 envelope = await me.receive()
                 match envelope.msg:
                     case GetTree():
                         envelope.reply(self._inspect())
                     case SetMode() | ManualOpen() | PauseBatch():
-                        try:
-                            slots.acquire_nowait()
-                        except trio.WouldBlock:
-                            envelope.fail(CommandRefused("busy", "Too many commands at once; try again", "请稍后重试"))
-                            continue
-                        nursery.start_soon(self._command, envelope, slots)
+                        slots.attend(envelope, self._command)
                     case Stop():
                         nursery.cancel_scope.cancel()
                         return
 
-    async def _command(self, envelope: Envelope, slots: trio.Semaphore) -> None:
+    async def _command(self, envelope: Envelope) -> Done:
         order: SetMode | ManualOpen | PauseBatch = envelope.msg
-        try:
-            address = self._lanes.get(order.lane)
-            if address is None:
-                raise CommandRefused("unknown_lane", f"There is no lane {order.lane}", "没有此通道")
-            result = await address.ask(_lane_order(order), LANE_ANSWER_S, trace=envelope.trace)
-        except (CommandRefused, ActorError) as exc:
-            envelope.fail(exc)
-            return
-        finally:
-            slots.release()
+        address = self._lanes.get(order.lane)
+        if address is None:
+            raise CommandRefused("unknown_lane", f"There is no lane {order.lane}", "没有此通道")
+        result = await address.ask(_lane_order(order), LANE_ANSWER_S, trace=envelope.trace)
         action, what = _record(order, result)
         entry = AuditEntry(
             user=order.by, role="", action=action, subject=f"{order.lane}: {what}", reason=order.reason, at=time.time()
         )
         offer(self._ledger, entry)
-        envelope.reply(Done(detail=what))
+        return Done(detail=what)
 
 
 def _record(order: SetMode | ManualOpen | PauseBatch, result: Any) -> tuple[str, str]:

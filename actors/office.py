@@ -17,9 +17,10 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import trio
 
+from actors._asked import Slots
 from actors._common import offer
 from actors.errors import CommandRefused
-from core import ActorError, Address, Envelope, Stop
+from core import Address, Envelope, Stop
 from protocols import console as c
 from storage.interfaces import (
     BatchBooked,
@@ -35,8 +36,6 @@ from storage.interfaces import (
     ExportCodes,
     FindBooks,
     HoldTicket,
-    LedgerError,
-    LedgerRefused,
     ListBatches,
     ListCodes,
     MarkCard,
@@ -106,8 +105,8 @@ class Office:
         self._exports: OrderedDict[int, _Export] = OrderedDict()
 
     async def run(self, me: Address) -> None:
-        slots = trio.Semaphore(COMMANDS_MAX)
         async with trio.open_nursery() as nursery:
+            slots = Slots(nursery, COMMANDS_MAX)
             while True:
                 envelope = await me.receive()
                 if isinstance(envelope.msg, Stop):
@@ -116,31 +115,10 @@ class Office:
                 if not isinstance(envelope.msg, COMMANDS):
                     envelope.fail(CommandRefused("unknown_command", "The office does not know this", "未知指令"))
                     continue
-                try:
-                    slots.acquire_nowait()
-                except trio.WouldBlock:
-                    envelope.fail(CommandRefused("busy", "Too many commands at once; try again", "请稍后重试"))
-                    continue
-                nursery.start_soon(self._attend, envelope, slots)
+                slots.attend(envelope, self._answer)
 
-    async def _attend(self, envelope: Envelope, slots: trio.Semaphore) -> None:
-        """One command, to its answer. A failure is the asker's to hear, never ours to die of."""
-        try:
-            envelope.reply(await self._answer(envelope.msg))
-        except (CommandRefused, ActorError) as exc:
-            envelope.fail(exc)
-        except LedgerRefused as exc:
-            envelope.fail(CommandRefused("refused", str(exc)))
-        except LedgerError as exc:
-            refused = CommandRefused(
-                "unavailable", "The ledger is away; try again with the same key", "账本不可用，请用同一单号重试"
-            )
-            refused.__cause__ = exc
-            envelope.fail(refused)
-        finally:
-            slots.release()
-
-    async def _answer(self, msg: Any) -> Any:
+    async def _answer(self, envelope: Envelope) -> Any:
+        msg = envelope.msg
         match msg:
             case c.FindOrder():
                 return _mirrored(await self._ask(FindBooks(number=msg.number)), c.OrderView)

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import trio
 
+from actors._asked import Slots
 from actors._common import offer
 from actors.attendant import PhoneAnswer, PhoneAsk, PhoneSaid
 from actors.errors import CommandRefused
@@ -37,7 +38,7 @@ from protocols.phone import (
     StubCount,
     StubsBooked,
 )
-from storage.interfaces import AuditEntry, Blocked, BlockedTickets, LedgerError, SiteFigures, SpanFigures
+from storage.interfaces import AuditEntry, Blocked, BlockedTickets, SiteFigures, SpanFigures
 
 COMMANDS_MAX = 64  # under way at once, of all phones
 LANE_S = 8.0  # a decision and the booking of a group
@@ -95,37 +96,22 @@ class Phones:
         self._clock = clock
 
     async def run(self, me: Address) -> None:
-        slots = trio.Semaphore(COMMANDS_MAX)
         async with trio.open_nursery() as nursery:
+            slots = Slots(nursery, COMMANDS_MAX)
             while True:
                 envelope = await me.receive()
                 match envelope.msg:
                     case (
                         PhoneScan() | PhoneUpload() | PhoneCount() | StubCount() | GetPhoneList() | GetFigures()
                     ):
-                        try:
-                            slots.acquire_nowait()
-                        except trio.WouldBlock:
-                            envelope.fail(CommandRefused("busy", "Too many phones at once; try again", "请稍后重试"))
-                            continue
-                        nursery.start_soon(self._serve, envelope, slots)
+                        slots.attend(envelope, self._answer)
                     case Stop():
                         nursery.cancel_scope.cancel()
                         return
 
-    async def _serve(self, envelope: Envelope, slots: trio.Semaphore) -> None:
-        try:
-            envelope.reply(await self._answer(envelope.msg, envelope.trace))
-        except (CommandRefused, ActorError) as exc:
-            envelope.fail(exc)
-        except LedgerError as exc:
-            refused = CommandRefused("unavailable", f"The books cannot be read: {exc}", "数据库不可用")
-            refused.__cause__ = exc
-            envelope.fail(refused)
-        finally:
-            slots.release()
-
-    async def _answer(self, request: Request, trace: str) -> object:
+    async def _answer(self, envelope: Envelope) -> object:
+        request: Request = envelope.msg
+        trace = envelope.trace
         match request:
             case PhoneScan():
                 return await self._scan(request, trace)

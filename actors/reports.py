@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import trio
 
+from actors._asked import Slots
 from actors.admission import words
 from actors.errors import CommandRefused
 from core import Address, Envelope, Stop, Trail
@@ -71,26 +72,15 @@ class Reports:
         self._kept: dict[str, tuple[float, FlowReport]] = {}
 
     async def run(self, me: Address) -> None:
-        slots = trio.Semaphore(READS_MAX)
         async with trio.open_nursery() as nursery:
+            slots = Slots(nursery, READS_MAX)
             while True:
                 envelope = await me.receive()
                 match envelope.msg:
                     case GetTrace(trace=trace):
                         envelope.reply(self._path(trace))
-                    case GetFlowReport(span=span):
-                        if span not in SPANS:
-                            allowed = ", ".join(SPANS)
-                            envelope.fail(
-                                CommandRefused("bad_span", f"A span is one of {allowed}", f"时间粒度须为 {allowed}")
-                            )
-                            continue
-                        try:
-                            slots.acquire_nowait()
-                        except trio.WouldBlock:
-                            envelope.fail(CommandRefused("busy", "Too many reports at once; try again", "请稍后重试"))
-                            continue
-                        nursery.start_soon(self._report, envelope, span, slots)
+                    case GetFlowReport():
+                        slots.attend(envelope, self._report)
                     case Stop():
                         nursery.cancel_scope.cancel()
                         return
@@ -112,21 +102,21 @@ class Reports:
             )
         return TracePath(trace=trace, steps=steps)
 
-    async def _report(self, envelope: Envelope, span: str, slots: trio.Semaphore) -> None:
-        try:
-            now = trio.current_time()
-            kept = self._kept.get(span)
-            if kept is None or now - kept[0] > KEPT_S:
-                step_s, count = SPANS[span]
-                first = first_step(time.time(), span, self._timezone)
-                figures = await self._read(first, first + step_s * count, step_s)
-                kept = (now, _report(span, first, figures))
-                self._kept[span] = kept
-            envelope.reply(kept[1])
-        except CommandRefused as exc:
-            envelope.fail(exc)
-        finally:
-            slots.release()
+    async def _report(self, envelope: Envelope) -> FlowReport:
+        asked: GetFlowReport = envelope.msg
+        span = asked.span
+        if span not in SPANS:
+            allowed = ", ".join(SPANS)
+            raise CommandRefused("bad_span", f"A span is one of {allowed}", f"时间粒度须为 {allowed}")
+        now = trio.current_time()
+        kept = self._kept.get(span)
+        if kept is None or now - kept[0] > KEPT_S:
+            step_s, count = SPANS[span]
+            first = first_step(time.time(), span, self._timezone)
+            figures = await self._read(first, first + step_s * count, step_s)
+            kept = (now, _report(span, first, figures))
+            self._kept[span] = kept
+        return kept[1]
 
 
 def first_step(now: float, span: str, timezone: ZoneInfo) -> float:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import trio
 
+from actors._asked import Slots
 from actors._common import offer
 from actors.errors import CommandRefused
 from actors.passes import EnrolFace, EnrolledFace, FaceRefused
@@ -39,8 +40,6 @@ from protocols.messages import Telemetry
 from storage.interfaces import (
     BookedTicket,
     LedgerError,
-    LedgerRefused,
-    LedgerUnavailable,
     ListPrintJobs,
     PrintJobRows,
     PrintJobState,
@@ -117,54 +116,31 @@ class Sales:
         self._hub = hub
 
     async def run(self, me: Address) -> None:
-        slots = trio.Semaphore(SALES_MAX)
         me.set_timer("printing", RESUME_AFTER_S, _ResumePrinting())
         async with trio.open_nursery() as nursery:
+            slots = Slots(nursery, SALES_MAX, SaleRefused)
             while True:
                 envelope = await me.receive()
                 match envelope.msg:
                     case ListProducts():
                         envelope.reply(Products(products=[_view(product) for product in self._on_sale().values()]))
                     case Sell() | GetPrintJobs():
-                        try:
-                            slots.acquire_nowait()
-                        except trio.WouldBlock:
-                            envelope.fail(SaleRefused("busy", "Too many sales at once; try again", "请稍后重试"))
-                            continue
-                        nursery.start_soon(self._attend, envelope, slots)
+                        slots.attend(envelope, self._answer)
                     case _ResumePrinting():
                         nursery.start_soon(self._resume_printing, me)
                     case Stop():
                         nursery.cancel_scope.cancel()
                         return
 
-    async def _attend(self, envelope: Envelope, slots: trio.Semaphore) -> None:
-        """One window's request, to its answer. A failure is the window's to hear, never ours to die of."""
-        try:
-            match envelope.msg:
-                case Sell() as order:
-                    envelope.reply(await self._sell(order))
-                case GetPrintJobs(order=order_id):
-                    rows: PrintJobRows = await self._ledger.ask(ListPrintJobs(order=order_id), LEDGER_S)
-                    jobs = [
-                        PrintJobView(job=row.job, ticket=row.ticket, state=row.state, detail=row.detail)
-                        for row in rows.jobs
-                    ]
-                    envelope.reply(PrintJobs(jobs=jobs))
-        except CommandRefused as exc:
-            envelope.fail(exc)
-        except LedgerRefused as exc:
-            envelope.fail(SaleRefused("refused", str(exc)))
-        except (LedgerUnavailable, LedgerError):
-            envelope.fail(
-                SaleRefused(
-                    "unavailable", "The ledger is away; try again with the same key", "账本不可用，请用同一单号重试"
-                )
-            )
-        except ActorError as exc:
-            envelope.fail(exc)
-        finally:
-            slots.release()
+    async def _answer(self, envelope: Envelope) -> Sold | PrintJobs:
+        asked: Sell | GetPrintJobs = envelope.msg
+        if isinstance(asked, Sell):
+            return await self._sell(asked)
+        rows: PrintJobRows = await self._ledger.ask(ListPrintJobs(order=asked.order), LEDGER_S)
+        jobs = [
+            PrintJobView(job=row.job, ticket=row.ticket, state=row.state, detail=row.detail) for row in rows.jobs
+        ]
+        return PrintJobs(jobs=jobs)
 
     async def _sell(self, order: Sell) -> Sold:
         self._check(order)

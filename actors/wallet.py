@@ -13,9 +13,10 @@ from collections.abc import Callable
 import msgspec
 import trio
 
+from actors._asked import Slots
 from actors._common import offer
 from actors.errors import CommandRefused
-from core import ActorError, Address, Envelope, Stop
+from core import Address, Envelope, Stop
 from protocols.console import GetWallet, Wallet
 from protocols.messages import CredentialKind
 from protocols.shortcode import derived_short
@@ -25,7 +26,6 @@ from storage.interfaces import (
     AuditEntry,
     Explain,
     FindBooks,
-    LedgerError,
     LedgerRefused,
     OrderBooks,
     ScanBooks,
@@ -75,35 +75,19 @@ class Wallets:
         self._clock = clock
 
     async def run(self, me: Address) -> None:
-        slots = trio.Semaphore(QUESTIONS_MAX)
         async with trio.open_nursery() as nursery:
+            slots = Slots(nursery, QUESTIONS_MAX)
             while True:
                 envelope = await me.receive()
                 match envelope.msg:
                     case GetWallet():
-                        try:
-                            slots.acquire_nowait()
-                        except trio.WouldBlock:
-                            envelope.fail(CommandRefused("busy", "Too many questions at once; try again", "请稍后重试"))
-                            continue
-                        nursery.start_soon(self._attend, envelope, slots)
+                        slots.attend(envelope, self._wallet)
                     case Stop():
                         nursery.cancel_scope.cancel()
                         return
 
-    async def _attend(self, envelope: Envelope, slots: trio.Semaphore) -> None:
-        try:
-            envelope.reply(await self._wallet(envelope.msg))
-        except (CommandRefused, ActorError) as exc:
-            envelope.fail(exc)
-        except LedgerError as exc:
-            refused = CommandRefused("unavailable", "The ledger is away; try again", "账本不可用，请重试")
-            refused.__cause__ = exc
-            envelope.fail(refused)
-        finally:
-            slots.release()
-
-    async def _wallet(self, asked: GetWallet) -> Wallet:
+    async def _wallet(self, envelope: Envelope) -> Wallet:
+        asked: GetWallet = envelope.msg
         ticket = await self._booked(asked.ticket)
         short = await self._short(ticket.ticket)
         shown = self._shown(ticket, short)

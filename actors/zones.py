@@ -11,11 +11,12 @@ from collections.abc import Collection
 
 import trio
 
+from actors._asked import Slots
 from actors._common import offer
 from actors.errors import CommandRefused
-from core import ActorError, Address, Envelope, Stop
+from core import Address, Envelope, Stop
 from protocols.console import CalibrateZone, Done, FeedEvent, StopZoneFor
-from storage.interfaces import AuditEntry, Calibrate, LedgerError, StopZone, ZoneCount
+from storage.interfaces import AuditEntry, Calibrate, StopZone, ZoneCount
 
 COMMANDS_MAX = 16  # under way at once
 LEDGER_S = 3.0
@@ -41,40 +42,23 @@ class Zones:
         self._asked: dict[tuple[str, int], tuple[str, float]] = {}  # (zone, delta) -> who asked, until when
 
     async def run(self, me: Address) -> None:
-        slots = trio.Semaphore(COMMANDS_MAX)
         async with trio.open_nursery() as nursery:
+            slots = Slots(nursery, COMMANDS_MAX)
             while True:
                 envelope = await me.receive()
                 match envelope.msg:
                     case StopZoneFor() | CalibrateZone():
-                        try:
-                            slots.acquire_nowait()
-                        except trio.WouldBlock:
-                            envelope.fail(CommandRefused("busy", "Too many commands at once; try again", "请稍后重试"))
-                            continue
-                        nursery.start_soon(self._command, envelope, slots)
+                        slots.attend(envelope, self._command)
                     case Stop():
                         nursery.cancel_scope.cancel()
                         return
 
-    async def _command(self, envelope: Envelope, slots: trio.Semaphore) -> None:
-        try:
-            order = envelope.msg
-            self._check(order)
-            if isinstance(order, StopZoneFor):
-                detail = await self._stop(order)
-            else:
-                detail = await self._calibrate(order)
-        except (CommandRefused, ActorError) as exc:
-            envelope.fail(exc)
-        except LedgerError as exc:
-            refused = CommandRefused("unavailable", f"Not written down: {exc}", "数据库不可用，未执行")
-            refused.__cause__ = exc
-            envelope.fail(refused)
-        else:
-            envelope.reply(Done(detail=detail))
-        finally:
-            slots.release()
+    async def _command(self, envelope: Envelope) -> Done:
+        order: StopZoneFor | CalibrateZone = envelope.msg
+        self._check(order)
+        if isinstance(order, StopZoneFor):
+            return Done(detail=await self._stop(order))
+        return Done(detail=await self._calibrate(order))
 
     def _check(self, order: StopZoneFor | CalibrateZone) -> None:
         if order.zone not in self._zones:

@@ -12,11 +12,12 @@ from datetime import UTC, tzinfo
 import msgspec
 import trio
 
+from actors._asked import Slots
 from actors.admission._identity import HashId, Identify, Tries, Verify
 from actors.admission.explain import explain, plain_step, unreadable
 from actors.errors import CommandRefused
 from actors.reader import credential_of
-from core import ActorError, Address, Envelope, Stop
+from core import Address, Envelope, Stop
 from protocols.console import ExplainScan, ExplainStep, Explanation
 from protocols.errors import TicketCodeError
 from protocols.messages import Credential, CredentialKind, Direction
@@ -67,31 +68,20 @@ class Explainer:
         self._clock = clock
 
     async def run(self, me: Address) -> None:
-        slots = trio.Semaphore(QUESTIONS_MAX)
         async with trio.open_nursery() as nursery:
+            slots = Slots(nursery, QUESTIONS_MAX)
             while True:
                 envelope = await me.receive()
                 match envelope.msg:
                     case ExplainScan():
-                        try:
-                            slots.acquire_nowait()
-                        except trio.WouldBlock:
-                            envelope.fail(CommandRefused("busy", "Too many questions at once; try again", "请稍后重试"))
-                            continue
-                        nursery.start_soon(self._answer, envelope, slots)
+                        slots.attend(envelope, self._explain)
                     case Stop():
                         nursery.cancel_scope.cancel()
                         return
 
-    async def _answer(self, envelope: Envelope, slots: trio.Semaphore) -> None:
-        try:
-            envelope.reply(await self._explain(envelope.msg, envelope.trace))
-        except (CommandRefused, ActorError) as exc:
-            envelope.fail(exc)
-        finally:
-            slots.release()
-
-    async def _explain(self, asked: ExplainScan, trace: str) -> Explanation:
+    async def _explain(self, envelope: Envelope) -> Explanation:
+        asked: ExplainScan = envelope.msg
+        trace = envelope.trace
         lane = self._lanes.get(asked.lane)
         if lane is None:
             raise CommandRefused("unknown_lane", f"There is no lane {asked.lane}", "没有此通道")
