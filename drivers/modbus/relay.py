@@ -227,7 +227,8 @@ class RelayGate(Unit):
         elif turn.phase is _Phase.OFF and (passed >= turn.pax or now >= turn.over_at):
             self._turn_now = None
         elif turn.phase is _Phase.OFF and self._wiring.counts and passed >= turn.pulses:
-            turn.phase, turn.deadline = _Phase.DUE, turn.over_at  # the next of the group
+            if self._wiring.pulse == "board" or self._coils.get(self._coil_of(turn)) is False:  # on: still the last one
+                turn.phase, turn.deadline = _Phase.DUE, turn.over_at  # the next of the group
 
     def _wanted(self) -> dict[int, bool]:
         """What the coils should be; those that are none of our business now are not in it."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers._statistics import Meter
 from drivers.base import (
     Availability,
@@ -35,6 +36,8 @@ from drivers.testing import open_descriptors, pty_line
 from protocols.messages import Direction
 from protocols.modbus import Function, read_bits, read_registers, write_coil, write_coils
 from sim.modbus import SimModbus, SimRelayGate, SimUnit
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 HERE = Path(__file__).parent
 ENTRY, EXIT = Direction.ENTRY, Direction.EXIT
@@ -272,6 +275,19 @@ async def test_a_group_gets_one_pulse_for_each_of_its_people():
         assert r.sim.openings == 3, "the turn is over"
         r.gate.open(ENTRY, 1, 10.0)
         await until(lambda: r.sim.openings == 4)
+
+
+async def test_a_group_on_a_slow_bus_gets_its_pulses_too():
+    """A pulse that ends while the board is being read is still on in that reading: it is not the next one."""
+    async with rig() as r:
+        r.sim.slow_s = WIRING.pulse_s / 3
+        r.gate.open(ENTRY, 4, 30.0)
+        for number in (1, 2, 3, 4):
+            await until(lambda: r.sim.may_pass(ENTRY))
+            r.sim.person()
+            await until(lambda n=number: r.heard.people() == list(range(1, n + 1)))
+        await until(lambda: not any(r.sim.coils[:3]) and moves(r.heard)[-1:] == [Barrier.CLOSED])
+        assert r.sim.openings == r.on(0) == 4
 
 
 async def test_asking_again_while_it_is_open_opens_no_second_time():
@@ -536,7 +552,7 @@ async def test_an_urgent_call_goes_before_those_that_wait_already():
             await until(lambda: bus.opened == 1)
             for at in range(3):
                 asking.start_soon(ask, f"poll {at}", Turn.POLL)
-            await trio.testing.wait_all_tasks_blocked(0.01)
+            await trio.testing.wait_all_tasks_blocked(0.005)
             asking.start_soon(ask, "dead", Turn.RELEASE_DEAD)
             asking.start_soon(ask, "order", Turn.COMMAND)
             asking.start_soon(ask, "release", Turn.RELEASE)
@@ -587,7 +603,7 @@ async def test_a_cancelled_call_hands_the_bus_on():
             async with trio.open_nursery() as asking:
                 asking.start_soon(bus.call, question, Turn.POLL, Meter())
                 asking.start_soon(bus.call, question, Turn.POLL, Meter())
-                await trio.testing.wait_all_tasks_blocked(0.02)
+                await trio.testing.wait_all_tasks_blocked(0.005)
                 asking.cancel_scope.cancel()
             unit.silent = False
             with trio.fail_after(10):
