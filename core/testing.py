@@ -26,6 +26,7 @@ __all__ = ["PATIENT_STEP_S", "PatientClock", "Probe", "patient_time", "running",
 
 WITHIN_S = 1.0  # patience of a probe
 STOP_WITHIN_S = 60.0  # of an orderly stop at the end of a block, before it is cancelled
+PATIENT_BEGINS_S = 10_000.0  # as after some hours, like Trio's own clock: nobody may take the time for a small number
 PATIENT_STEP_S = 0.01  # the most that a patient clock moves between two looks at it
 
 T = TypeVar("T")
@@ -117,11 +118,12 @@ class PatientClock(trio.abc.Clock):
     look. So when the machine does something else for a second, both ends of a wire in this process (a driver and its
     double, a server and a client) see the hundredth of a second that they themselves had, and no deadline between them
     runs out for it. It never runs ahead of real time: a wait of 1 s takes 1 s or longer. What blocks the event loop
-    does not show on it; measure that with `time.perf_counter`.
+    does not show on it; measure that with `time.perf_counter`. `wait_all_tasks_blocked` needs a cushion that is
+    shorter than the step.
     """
 
     def start_clock(self) -> None:
-        self._now = 0.0
+        self._now = PATIENT_BEGINS_S
         self._seen = time.perf_counter()
 
     def current_time(self) -> float:

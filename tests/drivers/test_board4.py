@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TypeVar
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.base import (
     AlarmKind,
     Availability,
@@ -35,6 +37,8 @@ from drivers.testing import BoardDouble, PtyLine, open_descriptors, pty_line
 from drivers.turnstile import Board4Gate, release_frames
 from protocols.board4 import COUNTER_MODULUS, Action, State
 from protocols.messages import Counters, Direction
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 E = TypeVar("E", bound=DeviceEvent)
 POLL_S = 0.02
@@ -521,9 +525,9 @@ async def test_a_flood_of_garbage_is_unavailable_and_leaves_the_processor_free(r
     async with trio.open_nursery() as nursery:
         nursery.start_soon(flood)
         while not rig.of(DeviceDown):
-            before = trio.current_time()
+            before = time.perf_counter()
             await trio.sleep(0.01)
-            worst_s = max(worst_s, trio.current_time() - before - 0.01)
+            worst_s = max(worst_s, time.perf_counter() - before - 0.01)
         stop.set()
     assert worst_s < 5.0
     assert rig.gate.statistics().bytes_in / (trio.current_time() - started) < 80_000

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.base import Availability, Barrier, BarrierChanged, DeviceDown, DeviceEvent, DeviceUp, PassageCounted
 from drivers.testing import open_descriptors
 from drivers.turnstile import Buses, TurnstileGate
@@ -27,6 +28,8 @@ from sim.board import SimBoard
 from sim.bus import SimBus
 from sim.truth import Truth
 from sim.turnstile import SimTpw
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 E = TypeVar("E", bound=DeviceEvent)
 ENTRY, EXIT = Direction.ENTRY, Direction.EXIT

@@ -14,6 +14,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.testing import patient_time
 from drivers._cumulative import PEOPLE_AT_ONCE_MAX, PEOPLE_PER_S_MAX, Cumulative, OwnCounts
 from drivers.base import Availability, DeviceDown, DeviceUp
 from drivers.counter import CounterRegisters, HttpPullCounter, HttpPushCounter, ModbusCounter, MqttCounter
@@ -25,6 +26,8 @@ from drivers.testing import open_descriptors
 from protocols.messages import Counters, Direction
 from sim.counter import SimCounter
 from sim.modbus import SimModbus, SimUnit
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 ENTRY, EXIT = Direction.ENTRY, Direction.EXIT
 TOKEN = "a-long-token"

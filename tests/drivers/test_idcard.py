@@ -13,6 +13,7 @@ import msgspec
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.base import Availability, CredentialRead, DeviceDown, DeviceEvent, DeviceUp, Driver
 from drivers.idcard import IdCardReader
 from drivers.testing import open_descriptors
@@ -21,6 +22,8 @@ from protocols.idcard import DocumentKind, IdDocument
 from protocols.messages import CredentialKind
 from protocols.sdt import Command
 from sim.idcard import SimIdReader
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 pytestmark = pytest.mark.slow  # real devices and processes: too long for every day
 

@@ -14,6 +14,7 @@ import pytest
 import trio
 import zxingcpp
 
+from core.testing import patient_time
 from drivers.base import Availability, Printer
 from drivers.errors import DeviceRefused, DeviceUnavailable, JobBroken, JobUnconfirmed
 from drivers.printer import FontGlyphs, LabelPrinter
@@ -24,6 +25,8 @@ from sim.label import SimLabelPrinter
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "protocols"))  # the strict renderers
 import label_render
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 LANGUAGES = pytest.mark.parametrize("language", ["zpl", "tspl"])
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.base import Availability, Printer
 from drivers.errors import DeviceRefused, DeviceUnavailable, JobBroken, JobUnconfirmed
 from drivers.printer import Confirm, FilePrinter, SerialPrinter, TcpPrinter
@@ -22,6 +23,8 @@ from protocols.escpos import PrinterStatus, TicketText, qr_payloads, ticket
 from protocols.slip import Slip, SlipTicket
 from sim import truth
 from sim.printer import SimPrinter
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 JOB = ticket(
     TicketText(
@@ -379,7 +382,7 @@ async def test_a_printer_that_loses_power_in_the_job_is_not_done(tmp_path: Path)
         await printer.print_job(paper("P0"), 30.0)
 
         async def cut() -> None:
-            while not sim.midway:  # noqa: ASYNC110  the head has no event to wait for
+            while not sim.midway:  # the head has no event to wait for
                 await trio.sleep(0.005)
             sim.power_loss()
 

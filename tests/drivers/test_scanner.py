@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.base import Availability, CodeRead, DeviceDown, DeviceEvent, DeviceUp, Driver
 from drivers.scanner import QrScanner
 from drivers.testing import PtyLine, open_descriptors
 from protocols.scanner import MAX_LINE_BYTES
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 
 class Rig:
@@ -128,9 +132,9 @@ async def test_a_flood_leaves_the_processor_free_and_reads_are_limited(rig: Rig)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(flood)
         for _ in range(60):
-            before = trio.current_time()
+            before = time.perf_counter()
             await trio.sleep(0.01)
-            worst_s = max(worst_s, trio.current_time() - before - 0.01)
+            worst_s = max(worst_s, time.perf_counter() - before - 0.01)
     assert worst_s < 5.0  # the machine itself may stand still for a second
     assert rig.scanner.statistics().bytes_in / (trio.current_time() - started) < 80_000
     assert len(rig.codes) <= 60

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.base import Availability, CodeRead, DeviceDown, DeviceEvent, DeviceUp
 from drivers.scanner import QrScanner
 from protocols.scanner import TRIGGERS
 from sim.scanner import SimScanner
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 FAMILIES = sorted(TRIGGERS)
 ANSWERING = ["gm65", "newland"]

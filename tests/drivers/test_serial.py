@@ -14,10 +14,13 @@ import pytest
 import trio
 import trio.testing
 
+from core.testing import patient_time
 from drivers.base import RETRY_MAX_S, RETRY_MIN_S
 from drivers.errors import DeviceError, DeviceUnavailable
 from drivers.serial import Backoff, LineBusy, SerialLine, open_line, open_unlocked, reconnecting, write_unlocked
 from drivers.testing import PtyLine, open_descriptors, pty_line
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 
 async def test_bytes_pass_unchanged_in_both_directions(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from actors.gate import GateActor
 from actors.lane import BoardLane
 from actors.testing import Neighbours, alive, books, granted, lane_config, scan
 from core import Address
-from core.testing import Probe
+from core.testing import Probe, patient_time
 from drivers.turnstile import Buses
 from protocols.messages import (
     Decide,
@@ -39,6 +39,8 @@ from sim.board import SimBoard
 from sim.truth import Truth
 from sim.turnstile import SimDigicon, SimMachPower, SimTpw
 from storage.interfaces import LaneBooks
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 ENTRY, EXIT = Direction.ENTRY, Direction.EXIT
 FAST = Timing(opening_s=0.03, closing_s=0.03, open_s=3.0, alarm_s=0.5)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.base import (
     AlarmKind,
     Availability,
@@ -34,6 +35,8 @@ from sim.barrier import Hold, Timing
 from sim.board import SimBoard
 from sim.truth import Truth
 from sim.turnstile import SimDigicon, SimMachPower, SimTpw
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 E = TypeVar("E", bound=DeviceEvent)
 ENTRY, EXIT = Direction.ENTRY, Direction.EXIT

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.base import (
     AlarmKind,
     Availability,
@@ -29,6 +30,8 @@ from drivers.uhppote import UhppoteController
 from protocols.messages import CredentialKind, Direction
 from protocols.uhppote import Mode
 from sim.uhppote import STRANGER, Recorded, SimUhppote
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 SERIAL = 405419896
 ENTRY, EXIT = Direction.ENTRY, Direction.EXIT

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from core.testing import patient_time
 from drivers.errors import DeviceUnavailable
 from drivers.ups import read_power
 from drivers.ups_testing import upsd
 from protocols.nut import PowerSource
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.base import Barrier as Sensed
 from protocols import board4
 from protocols.board4 import State, Status
@@ -18,6 +19,8 @@ from protocols.messages import Direction
 from sim import truth
 from sim.barrier import Timing
 from sim.board import SimBoard
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 ENTRY, EXIT = Direction.ENTRY, Direction.EXIT
 FAST = Timing(opening_s=0.03, closing_s=0.03, open_s=5.0, alarm_s=1.0)

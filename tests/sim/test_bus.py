@@ -8,9 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import trio
 
+from core.testing import patient_time
 from sim.bus import Mischief, Port, SimBus
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 ANSWER_S = 10.0
 

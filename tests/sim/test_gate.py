@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from core.testing import patient_time
 from drivers.base import Barrier as Sensed
 from drivers.nng import SafetyServer, WorkServer
 from paifang.demo import with_free_ports
@@ -19,6 +21,8 @@ from protocols.messages import Direction, PassageKind
 from sim import truth
 from sim.barrier import Timing
 from sim.gate import SimGate
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 ENTRY, EXIT = Direction.ENTRY, Direction.EXIT
 FAST = Timing(opening_s=0.03, closing_s=0.03, open_s=1.0)

@@ -6,11 +6,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import trio
 
+from core.testing import patient_time
 from protocols.escpos import PrinterStatus, StatusKind, TicketText, decode_status, qr_payloads, status_request, ticket
 from sim import truth
 from sim.printer import SimPrinter
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 TEXT = TicketText(
     site_zh="牌坊谷景区",

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import trio
 
+from core.testing import patient_time
 from paifang.check import load
 from paifang.demo import with_free_ports
 from paifang.keys import KeyRing
@@ -15,6 +16,8 @@ from paifang.site import SiteFile
 from sim import run as sim_run
 from sim import truth
 from sim.run import SimError, SimOptions, run_sim
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 SITE = Path(__file__).resolve().parents[2] / "sites" / "demo.toml"
 ANY_WORD = "not a secret"

@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.base import Barrier as Sensed
 from protocols import digicon, machpower, tpw
 from protocols.digicon import Code
@@ -19,6 +21,8 @@ from protocols.tpw import Kind, Mode, Passing
 from sim import truth
 from sim.barrier import Timing
 from sim.turnstile import SimDigicon, SimMachPower, SimTpw, SimTurnstile
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 ENTRY, EXIT = Direction.ENTRY, Direction.EXIT
 FAST = Timing(opening_s=0.02, closing_s=0.02, open_s=3.0, alarm_s=0.5)

@@ -14,6 +14,7 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from core.testing import patient_time
 from paifang.check import load
 from paifang.site import SiteFile
 from protocols import board4
@@ -28,6 +29,8 @@ from sim.lane import Result, SimLane
 from sim.plan import Behaviour, VisitorPlan
 from sim.site import SimSite
 from sim.visitors import Crowd, forged
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 SITE = Path(__file__).resolve().parents[2] / "sites" / "demo.toml"
 FAST = Timing(opening_s=0.03, closing_s=0.03, open_s=1.0, alarm_s=0.1)

@@ -8,10 +8,13 @@ import pytest
 import trio
 
 from admin_ws.testing import StubSite
+from core.testing import patient_time
 from paifang.demo import with_free_ports
 from protocols.console import Done, ManualOpen, Sell, SellLine
 from sim import truth
 from sim.window import Desk, SaleRefused, SalesWindow
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 USER, WORD = "max", "everything"  # the double's user who may do everything
 

@@ -13,6 +13,7 @@ import pytest
 import trio
 from PIL import Image
 
+from core.testing import patient_time
 from drivers.face import (
     BadImage,
     FacePool,
@@ -29,6 +30,8 @@ from drivers.face import (
 )
 from drivers.nng.testing import until
 from paifang.photographs import ensure
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 pytestmark = pytest.mark.slow  # real devices and processes: too long for every day
 

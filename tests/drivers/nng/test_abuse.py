@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.nng import LinkClient, SafetyServer, WorkServer, _sockets, _sp, client_config, server_context
 from drivers.nng._sp import CONNECTIONS_MAX, NAMED_MAX
 from drivers.nng.testing import FakeGate, free_addresses, until
 from paifang.pki import Authority, device_tls, server_tls
 from protocols.devicelink import MAX_WORK_BYTES, Ack, Grant, Heartbeat, Pass, SafetyState, Scan, encode
 from protocols.sp import Protocol, greeting
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 WAIT_S = 30.0
 HUGE_BYTES = 100 * 1024 * 1024

@@ -15,9 +15,12 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from core.testing import patient_time
 from drivers.nng import SafetyServer, WorkServer
 from drivers.nng.testing import until
 from protocols import devicelink as link
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 MANUAL = (Path(__file__).parents[3] / "docs" / "device-link.md").read_text()
 ANY = "tcp://127.0.0.1:0"

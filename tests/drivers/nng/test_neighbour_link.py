@@ -5,10 +5,14 @@ from __future__ import annotations
 import socket
 import statistics
 
+import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.nng import NeighbourLink
 from drivers.nng.testing import until
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 PROMISED_S = 0.2  # from one lane's word to the other's ear
 WORDS = 20

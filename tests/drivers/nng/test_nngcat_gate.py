@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.nng import WorkServer, server_context
 from paifang.pki import Authority, device_tls, server_tls
 from protocols import devicelink as link
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 SCRIPT = Path(__file__).parents[3] / "docs" / "nngcat-gate.sh"
 WAIT_S = 60.0  # some dozen short programs, on a busy machine

@@ -7,6 +7,7 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from core.testing import patient_time
 from drivers.nng import LinkAddressError, LinkClient, LinkTimeout, SafetyServer, WorkServer, _sockets
 from drivers.nng.testing import FakeGate, free_addresses, until
 from protocols.devicelink import (
@@ -22,6 +23,8 @@ from protocols.devicelink import (
     publish_release,
     sign_release,
 )
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 KEY = Ed25519PrivateKey.generate()
 OTHER = Ed25519PrivateKey.generate()

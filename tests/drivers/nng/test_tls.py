@@ -8,6 +8,7 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from core.testing import patient_time
 from drivers.nng import (
     LinkAddressError,
     LinkClient,
@@ -22,6 +23,8 @@ from drivers.nng import (
 from drivers.nng.testing import FakeGate, free_addresses, until
 from paifang.pki import Authority, device_tls, read_revoked, server_tls
 from protocols.devicelink import Ack, Heartbeat, Refused, SafetyState, sign_release
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 KEY = Ed25519PrivateKey.generate()
 KEYS = {"r1": KEY.public_key()}
@@ -248,3 +251,53 @@ def test_files_that_cannot_be_used_are_named(authority, tmp_path):
                 files = {"ca": good.ca, "certificate": good.certificate, "key": good.key} | {name: path}
                 with pytest.raises(LinkTlsError, match=path.name):
                     build(LinkTls(**files))
+
+
+async def test_a_renewed_certificate_is_taken_into_use_without_losing_a_question(authority, tmp_path):
+    """Make before break: what is being asked is answered over the old connection, what comes next over the new one."""
+    peers, links, asked = [], [], []
+
+    def accepts(peer):
+        peers.append(peer.serial)
+        return True
+
+    gate = FakeGate()
+    async with site(authority, accepts=accepts) as (addresses, work, _, nursery):
+        old = issued(authority, "gate-1")
+        client = LinkClient(
+            addresses,
+            "gate-1",
+            KEYS,
+            site="demo",
+            lane="n",
+            sensed=gate.sensed,
+            on_release=gate.release,
+            on_link=links.append,
+            tls=old,
+        )
+        await nursery.start(client.run)
+        assert isinstance(await client.ask(Heartbeat(**client.header()), WAIT_S), Ack)
+        first = set(peers)
+
+        async def ask_on():
+            while True:
+                asked.append(await client.ask(Heartbeat(**client.header()), WAIT_S))
+                await trio.sleep(0.02)
+
+        nursery.start_soon(ask_on)
+        (tmp_path / "damaged.pem").write_text("none")
+        with pytest.raises(LinkTlsError):
+            client.use(LinkTls(ca=old.ca, certificate=tmp_path / "damaged.pem", key=old.key))
+        authority.renew("gate-1")
+        for _ in range(3):  # again and again is no trouble
+            client.use(device_tls(authority.folder / "devices" / "gate-1"))
+        await until(lambda: len(set(peers) - first) == 1, WAIT_S)
+        before = len(asked)
+        await until(lambda: len(asked) > before + 5, WAIT_S)
+        await until(lambda: work.statistics().connections == 1, WAIT_S)  # the old one is given up
+        before = len(asked)
+        await until(lambda: len(asked) > before + 5, WAIT_S)
+        assert all(isinstance(each, Ack) for each in asked)
+        assert False not in links
+        assert client.connected
+        assert client.statistics().resent == 0

@@ -5,11 +5,14 @@ import msgspec
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.nng import LinkClient, WorkServer, _sockets
 from drivers.nng.testing import FakeGate, free_addresses, until
 from protocols import devicelink as link
 from protocols.errors import LinkError
 from protocols.lists import ListMark
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 ANY = "tcp://127.0.0.1:0"
 HEAD = {"v": 1, "device": "gate-1", "boot": "b1", "at": 1767225600.5}
@@ -139,11 +142,11 @@ async def test_the_client_knows_how_far_its_clock_is_off_and_tells_the_round_tri
 
     async def stamped(request):
         heard.append(request)
-        return link.Ack(seq=request.seq, server_at=1000.0 + trio.current_time())
+        return link.Ack(seq=request.seq, server_at=10_000.0 + trio.current_time())
 
     addresses = free_addresses()
     server = WorkServer(addresses.work, addresses.wake, stamped)
-    client = client_for(addresses, clock=lambda: 1000.0 + trio.current_time() + ahead_s)
+    client = client_for(addresses, clock=lambda: 10_000.0 + trio.current_time() + ahead_s)
     await nursery.start(server.run)
     await nursery.start(client.run)
     await until(lambda: client.connected, 10.0)

@@ -7,6 +7,7 @@ import pytest
 import structlog.testing
 import trio
 
+from core.testing import patient_time
 from drivers.errors import DeviceUnavailable
 from drivers.nng import LinkAddressError, LinkClient, LinkTimeout, WorkServer, _sockets, check_loopback
 from drivers.nng.testing import FakeGate, free_addresses, until
@@ -23,6 +24,8 @@ from protocols.devicelink import (
     decode_reply,
     encode,
 )
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 ANY = "tcp://127.0.0.1:0"
 HEAD = {"device": "gate-1", "boot": "b", "seq": 7, "at": 0.0}

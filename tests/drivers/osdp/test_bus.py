@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.base import (
     Availability,
     CodeRead,
@@ -35,6 +36,8 @@ from drivers.testing import open_descriptors
 from protocols.messages import CredentialKind
 from protocols.osdp import OsdpFramer
 from sim.osdp import SimOsdpBus, SimOsdpReader
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 pytestmark = pytest.mark.slow  # real devices and processes: too long for every day
 

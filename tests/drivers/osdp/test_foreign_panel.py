@@ -19,9 +19,12 @@ import fetch_uv
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.osdp._library import library
 from protocols.osdp import card_value
 from sim.osdp import SimOsdpBus, SimOsdpReader
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 FOREIGN = "osdp==1.6"
 SCRIPT = Path(__file__).with_name("foreign_panel.py")

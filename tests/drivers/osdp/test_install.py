@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.base import DeviceEvent, DeviceUp
 from drivers.errors import DeviceRefused, DeviceUnavailable
 from drivers.osdp import OsdpBus, install_key
 from drivers.serial import LineBusy, open_line
 from drivers.testing import open_descriptors
 from sim.osdp import SimOsdpBus, SimOsdpReader
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 KEY = bytes(range(1, 17))
 

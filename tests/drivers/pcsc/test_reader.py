@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.base import Availability, CardRejected, CredentialRead, DeviceDown, DeviceEvent, DeviceUp, Driver
 from drivers.pcsc import (
     CardGone,
@@ -35,6 +36,8 @@ from drivers.testing import open_descriptors
 from protocols.iccard import FACTORY_KEY, KeyKind
 from protocols.messages import CredentialKind
 from sim.pcsc import CardField, VirtualCard
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 UID = bytes.fromhex("04A1B2C3D4E5F6")
 OTHER_UID = bytes.fromhex("04FFEEDD")

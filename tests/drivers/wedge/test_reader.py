@@ -17,12 +17,15 @@ from typing import Any
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.base import Availability, CodeRead, CredentialRead, DeviceDown, DeviceEvent, DeviceUp, Driver
 from drivers.testing import open_descriptors
 from drivers.wedge import WedgeReader, list_wedges
 from protocols.messages import CredentialKind
 from protocols.wedge import keystrokes
 from sim.wedge import SimWedge
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 PATIENCE_S = 20.0
 
