@@ -217,6 +217,7 @@ class RelayGate(Unit):
         if turn is None or counts is None:
             return
         passed = _of(counts, turn.direction) - turn.base
+        ended = self._wiring.pulse == "board" or self._coils.get(self._coil_of(turn)) is False  # on: still the last one
         if turn.phase is _Phase.DUE and now >= turn.deadline and turn.pulses == 0:
             self._meter.error("open dropped: its time was over before it was confirmed")
             self._turn_now = None
@@ -226,9 +227,8 @@ class RelayGate(Unit):
             turn.phase = _Phase.OFF
         elif turn.phase is _Phase.OFF and (passed >= turn.pax or now >= turn.over_at):
             self._turn_now = None
-        elif turn.phase is _Phase.OFF and self._wiring.counts and passed >= turn.pulses:
-            if self._wiring.pulse == "board" or self._coils.get(self._coil_of(turn)) is False:  # on: still the last one
-                turn.phase, turn.deadline = _Phase.DUE, turn.over_at  # the next of the group
+        elif turn.phase is _Phase.OFF and self._wiring.counts and ended and passed >= turn.pulses:
+            turn.phase, turn.deadline = _Phase.DUE, turn.over_at  # the next of the group
 
     def _wanted(self) -> dict[int, bool]:
         """What the coils should be; those that are none of our business now are not in it."""
