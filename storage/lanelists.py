@@ -22,6 +22,7 @@ from protocols.lists import ListCredential, ListKey, ListMark, ListPreprinted, L
 from protocols.messages import CredentialKind
 from protocols.rights import ProductRules, RulesError
 from protocols.rights import decode as decode_rules
+from storage import _staging
 from storage.interfaces import PersonFacts, RightFacts, ZoneFacts
 
 CACHE_KIB = 4 * 1024  # of pages, for the reader
@@ -30,8 +31,6 @@ CREDENTIALS_MAX = 32  # tickets on one credential that are looked at
 AS_OF_STEP_S = 60.0  # how often it is written that the list is still up to date
 BUSY_S = 5.0
 SCHEMA_VERSION = 1
-
-_ITEMS = "(kind text not null, key blob not null, line blob not null, primary key (kind, key)) without rowid"
 
 
 class ListsError(Exception):
@@ -152,17 +151,15 @@ class LaneLists:
         if not part.first and (self._delta or part.mark != self._part):
             self._forget()
             raise LinkError("a part of another list")
-        rows = [(item.kind, item.key, item.line) for item in lists.unpack(part.data, part.crc)]
+        items = lists.unpack(part.data, part.crc)
         with _transaction(self._writer) as db:
             if part.first:
-                db.execute("drop table if exists staging")
-                db.execute(f"create table staging {_ITEMS}")
-            db.executemany("insert or replace into staging values (?, ?, ?)", rows)
+                _staging.begin(db)
+            _staging.add(db, items)
             if part.cursor:
                 self._write_expected(part.mark, delta=False, cursor=part.cursor)
             else:
-                db.execute("drop table items")
-                db.execute("alter table staging rename to items")
+                _staging.finish(db)
                 self._write_mark(part.mark, part.server_at)
         self._remember()
         if not part.cursor:
@@ -422,9 +419,10 @@ def _connect(path: Path, cache_kib: int) -> sqlite3.Connection:
 
 def _make(db: sqlite3.Connection) -> None:
     with _transaction(db):
-        for table in ("items", "staging", "meta"):
+        _staging.clear(db)
+        for table in ("items", "meta"):
             db.execute(f"drop table if exists {table}")
-        db.execute(f"create table items {_ITEMS}")
+        db.execute(f"create table items {_staging.ITEMS}")
         db.execute("create table meta (name text primary key, value text not null) without rowid")
         db.execute(f"pragma user_version={SCHEMA_VERSION}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -189,6 +190,61 @@ def test_a_new_whole_list_replaces_everything_of_the_old_one(path: Path) -> None
     assert code(held) == [0], "the old one holds until the new one is complete"
     assert held.take(part("whole", mark=9, first=False))
     assert (code(held), code(held, 8), held.version) == (None, [0], 9)
+    held.close()
+
+
+def test_the_later_of_two_items_with_one_key_counts_also_across_parts(path: Path) -> None:
+    held = LaneLists(path, day_of)
+    held.take(part("whole", product(), ticket(), card(issue=1), card(issue=2), cursor="a"))
+    held.take(part("whole", card(issue=3), card(8, issue=1), cursor="b", first=False))
+    assert held.take(part("whole", ticket(8), ticket(redeemed=1), first=False))
+    assert held.state().credentials == 2
+    assert held.issue_index(CredentialKind.CARD, HASH) == 3
+    assert code(held) == [1]
+    held.close()
+
+
+def test_cards_of_a_list_that_was_given_up_are_not_in_the_next_one(path: Path) -> None:
+    held = LaneLists(path, day_of)
+    held.take(part("whole", product(), ticket(), card(), cursor="next"))
+    held.renew()
+    assert held.take(part("whole", product(), ticket(), mark=2))
+    assert (held.state().tickets, held.state().credentials) == (1, 0)
+    assert held.rights(CredentialKind.CARD, HASH, None, NOW) is None
+    held.close()
+
+
+def test_a_list_that_an_older_version_began_is_gone_on_with(path: Path) -> None:
+    held = LaneLists(path, day_of)
+    held.take(part("whole", product(), ticket(), cursor="next"))
+    with sqlite3.connect(path) as db:  # it laid nothing down apart
+        assert db.execute("select count(*) from sqlite_master where name = 'loose'").fetchone() == (0,)
+        db.execute("insert into staging values ('c', ?, ?)", (card().key.encode(), lists.encode_line(card())))
+    db.close()
+    assert held.take(part("whole", card(8), first=False))
+    assert held.state().credentials == 2
+    held.close()
+
+
+def test_a_restart_between_two_parts_with_cards_loses_none_of_them(path: Path) -> None:
+    held = LaneLists(path, day_of)
+    held.take(part("whole", product(), ticket(), card(), cursor="next"))
+    held.close()
+    again = LaneLists(path, day_of)
+    assert again.take(part("whole", card(8), ticket(8), first=False))
+    found = again.rights(CredentialKind.CARD, HASH, None, NOW)
+    assert found is not None and [each.ticket for each in found.rights] == [7, 8]
+    again.close()
+
+
+def test_nothing_is_left_beside_the_list_in_force(path: Path) -> None:
+    held = LaneLists(path, day_of)
+    held.take(part("whole", product(), ticket(), card()))
+    with sqlite3.connect(path) as db:
+        names = {name for (name,) in db.execute("select name from sqlite_master where type = 'table'")}
+        assert names == {"items", "meta"}
+    db.close()
+    assert code(held) == [0]
     held.close()
 
 
