@@ -202,7 +202,8 @@ class Passed(Base, frozen=True, kw_only=True):
     """lane -> admission: one person passed. (device, boot, direction, seq) is its identity, however often re-sent.
 
     On a serial board `boot` is the counter epoch and `seq` the cumulative counter after this person.
-    Answered with `Booked` once it is on disk.
+    Answered with `Booked` once it is on disk. With `ended` the grant is over with this person, complete, after so many:
+    both are booked together, or neither is.
     """
 
     lane: str
@@ -215,6 +216,7 @@ class Passed(Base, frozen=True, kw_only=True):
     from_zone: str
     to_zone: str
     at: float
+    ended: int | None = None
 
 
 class Booked(Base, frozen=True, kw_only=True):
@@ -224,6 +226,8 @@ class Booked(Base, frozen=True, kw_only=True):
     direction: Direction
     kind: PassageKind  # as booked: the ledger may turn `granted` into `late` or `tailgate`
     repeated: bool
+    ended: bool = False  # the end that was said with it is booked, too
+    end_refused: str = ""  # why the end was not; the passage is booked all the same
 
 
 class Ended(Base, frozen=True, kw_only=True):

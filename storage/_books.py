@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 
+from msgspec.structs import replace
+
 from protocols.clock import business_day, local_time
 from protocols.messages import (
     Booked,
     Ended,
+    EndReason,
     PassageKind,
     Passed,
     Settled,
@@ -109,7 +112,27 @@ class Books:
     # -- operations -----------------------------------------------------------------------------------------------
 
     def passed(self, op: Passed) -> Booked:
-        """Book one person: the passage, the move between zones, and the use of a right if there is one."""
+        """Book one person, and the end of their grant where that was said with it."""
+        booked = self._passage(op)
+        if op.ended is None or op.grant is None:
+            return booked
+        said = Ended(
+            lane=op.lane,
+            device=op.device,
+            grant=op.grant,
+            nonce="",
+            passed=op.ended,
+            why=EndReason.COMPLETE,
+            at=op.at,
+        )
+        try:
+            self.ended(said)
+        except LedgerRefused as exc:  # somebody has passed, whatever is wrong with the grant
+            return replace(booked, end_refused=str(exc))
+        return replace(booked, ended=True)
+
+    def _passage(self, op: Passed) -> Booked:
+        """The passage, the move between zones, and the use of a right if there is one."""
         identity: Identity = (op.device, op.boot, op.direction, op.seq)
         booked = self.passages.get(identity)
         if booked is not None:

@@ -187,7 +187,7 @@ class LinkLane:
                 case Booked() as booked:
                     if not booked.repeated:
                         self._face.counted(booked.direction)
-                    self._on_booked(("pass", booked.boot, booked.seq))
+                    self._on_booked(booked)
                 case Settled() as settled:
                     self._acknowledge(("grant", settled.grant))
                     self._acknowledge(("nonce", settled.nonce))
@@ -356,15 +356,23 @@ class LinkLane:
             from_zone=from_zone,
             to_zone=to_zone,
             at=request.at,
+            ended=None if grant is None else request.ended,
         )
         self._state_and_wait(("pass", request.boot, request.seq), passed, envelope)
 
-    def _on_booked(self, key: tuple[object, ...]) -> None:
-        """A passage is on disk. Its acknowledgement waits for the end of the grant, where that came along."""
-        for envelope in self._statements.pop(key, []):
+    def _on_booked(self, booked: Booked) -> None:
+        """A passage is on disk, and with it the end of its grant where that came along and the books can do both.
+
+        Otherwise the acknowledgement waits for the end, which is said now.
+        """
+        if booked.ended:
+            self._grant_over()
+        for envelope in self._statements.pop(("pass", booked.boot, booked.seq), []):
             request: link.Pass = envelope.msg.request
-            if request.ended is None:
+            if request.ended is None or booked.ended:
                 envelope.reply(link.Ack(seq=request.seq, server_at=time.time()))
+            elif booked.end_refused:
+                self._refuse(envelope, "bad_message", booked.end_refused)
             else:
                 said = link.PassEnd(
                     device=request.device,
@@ -391,9 +399,12 @@ class LinkLane:
             why=EndReason(request.why),
             at=request.at,
         )
+        self._grant_over()
+        self._state_and_wait(_end_key(ended), ended, envelope)
+
+    def _grant_over(self) -> None:
         self._face.show(passed=0, pax=0)
         self._show_mode()
-        self._state_and_wait(_end_key(ended), ended, envelope)
 
     def _on_hello(self, request: link.Hello, envelope: Envelope) -> None:
         """Welcome the device at once; what it says about its grants is settled as soon as the ledger answers."""

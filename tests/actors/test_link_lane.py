@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -108,10 +109,10 @@ async def view(rig: LinkRig) -> LaneView:
     return rig.actor._face.view
 
 
-def booked(passed: Passed, *, repeated: bool = False) -> Booked:
+def booked(passed: Passed, *, repeated: bool = False, **more: Any) -> Booked:
     return Booked(
         device=passed.device, boot=passed.boot, seq=passed.seq, direction=passed.direction, kind=passed.kind,
-        repeated=repeated,
+        repeated=repeated, **more,
     )  # fmt: skip
 
 
@@ -277,7 +278,42 @@ async def test_a_passage_is_acknowledged_only_once_it_is_on_disk(autojump_clock)
         assert (await view(rig)).entries == 1
 
 
-async def test_a_passage_that_ends_its_grant_is_acknowledged_once_both_are_on_disk(autojump_clock):
+async def test_a_passage_that_ends_its_grant_is_booked_with_the_end_in_one_word(autojump_clock):
+    async with smart_gate() as (rig, gate):
+        request = link.Pass(**gate.header(), grant=7, ended=1)
+        call, repeated = await gate.ask(request), await gate.ask(request)
+        (passed,) = await heard(rig.books)
+        assert (passed.grant, passed.ended) == (7, 1)
+        assert call.answer is repeated.answer is None
+        rig.lane.tell(booked(passed, ended=True))
+        await settle()
+        assert isinstance(call.answer, link.Ack) and isinstance(repeated.answer, link.Ack)
+        assert await heard(rig.books) == [], "nothing more to be said"
+        seen = await view(rig)
+        assert (seen.state, seen.entries) == ("idle", 1)
+
+
+async def test_a_passage_whose_end_is_refused_is_counted_and_the_gate_hears_why(autojump_clock):
+    async with smart_gate() as (rig, gate):
+        call = await gate.ask(link.Pass(**gate.header(), grant=7, ended=1))
+        (passed,) = await heard(rig.books)
+        rig.lane.tell(booked(passed, end_refused="grant 7 is not known"))
+        await settle()
+        assert (call.answer.code, call.answer.text) == ("bad_message", "grant 7 is not known")
+        assert (await view(rig)).entries == 1
+
+
+async def test_what_is_no_grants_passage_ends_none_with_it(autojump_clock):
+    async with smart_gate() as (rig, gate):
+        await gate.ask(link.Pass(**gate.header(), kind="tailgate", grant=7, ended=1))
+        (passed,) = await heard(rig.books)
+        assert (passed.grant, passed.ended) == (None, None)
+        rig.lane.tell(booked(passed))
+        (ended,) = await heard(rig.books)
+        assert (ended.grant, ended.passed) == (7, 1)
+
+
+async def test_books_that_book_a_passage_alone_are_told_the_end_afterwards(autojump_clock):
     async with smart_gate() as (rig, gate):
         request = link.Pass(**gate.header(), grant=7, ended=1)
         call, repeated = await gate.ask(request), await gate.ask(request)

@@ -399,6 +399,46 @@ async def test_only_the_lane_itself_ends_its_grant() -> None:
         assert await database.fetchval("select count(*) from holds") == 1
 
 
+async def test_a_passage_with_the_end_of_its_grant_is_booked_with_it_once() -> None:
+    async with fresh_database() as database, ledger_running(database.dsn) as ledger:
+        (ticket,) = await ledger.sell("group30")
+        granted = await _granted(ledger, ticket.ticket, max_pax=3)
+        first = await ledger.passes(granted)
+        assert not first.ended
+        last = await ledger.passes(granted, seq=77, ended=2)
+        assert (last.ended, last.end_refused, last.repeated) == (True, "", False)
+        again = await ledger.passes(granted, seq=77, ended=2)
+        assert (again.ended, again.end_refused, again.repeated) == (True, "", True)
+        assert await database.fetch("select redeemed, held from entitlements") == [{"redeemed": 2, "held": 0}]
+        assert await database.fetch("select passed, said, why from grant_ends") == [
+            {"passed": 2, "said": 2, "why": "complete"}
+        ]
+        assert await database.fetchval("select count(*) from holds") == 0
+        assert await _cases(database) == []
+        other = await _granted(ledger, ticket.ticket, max_pax=3)
+        await ledger.passes(other, ended=3)  # it counts otherwise than we do
+        assert await _cases(database) == [("count_mismatch", "open")]
+        assert (await ledger.ends(other, 1)).repeated
+        await _clean(database)
+
+
+async def test_a_passage_is_counted_whatever_is_wrong_with_the_end_said_with_it() -> None:
+    async with fresh_database() as database, ledger_running(database.dsn) as ledger:
+        (ticket,) = await ledger.sell("adult")
+        granted = await _granted(ledger, ticket.ticket)
+        unknown = await ledger.passes(granted, grant=999, ended=1)
+        assert (unknown.kind, unknown.ended) == (PassageKind.TAILGATE, False)
+        assert unknown.end_refused == "grant 999 is not known"
+        foreign = await ledger.passes(granted, lane="lane2", device="lane2-board", ended=1)
+        assert (foreign.kind, foreign.ended) == (PassageKind.TAILGATE, False)
+        assert "lane2 cannot end" in foreign.end_refused
+        nobodys = await ledger.passes(None, kind=PassageKind.EXIT, ended=1)
+        assert (nobodys.ended, nobodys.end_refused) == (False, "")
+        assert await database.fetchval("select count(*) from holds") == 1
+        assert await database.fetchval("select inside from zones where zone = 'park'") == 3
+        await _clean(database)
+
+
 async def test_states_of_a_grant_that_is_over() -> None:
     async with fresh_database() as database, ledger_running(database.dsn) as ledger:
         (ticket,) = await ledger.sell("group30")
