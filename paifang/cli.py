@@ -296,13 +296,23 @@ def ticket(ticket: int, site: Path, url: str, user: str, as_json: bool) -> None:
     ["runtime", "admission", "face", "bus", "evacuation", "lane", "consoles", "soak"]
 ))  # fmt: skip
 @click.option("--quick", is_flag=True, help="Seconds instead of a minute, and less exact.")
-@click.option("--history", type=click.IntRange(0), default=0, help="admission: again after so many past passages.")
+@click.option(
+    "--history", type=click.IntRange(0), default=0, is_flag=False, flag_value=5_000_000,
+    help="admission: again after so many past passages; 5,000,000 unless you say.",
+)  # fmt: skip
+@click.option("--lanes", type=click.IntRange(1, 2000), help="evacuation: how many lanes are released.  [default: 500]")
 @_JSON
-def bench(name: str, quick: bool, history: int, as_json: bool) -> None:
+def bench(name: str, quick: bool, history: int, lanes: int | None, as_json: bool) -> None:
     """Measure, beside a floor in the same run: figures in their units, and ratios that travel between machines."""
     from importlib import import_module
 
-    more = {"history": history} if name == "admission" else {}
+    more: dict[str, int] = {}
+    for option, value, of in (("history", history, "admission"), ("lanes", lanes, "evacuation")):
+        if not value:
+            continue
+        if name != of:
+            raise click.UsageError(f"--{option} belongs to `paifang bench {of}`")
+        more[option] = value
     show(import_module(f"bench.{name}").run(quick=quick, **more), as_json)
 
 
