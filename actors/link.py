@@ -201,8 +201,8 @@ class LinkActor:
         service = self._services.get(type(request))
         if service is not None:  # with the device's own clock: whoever books it puts all its times right
             address, call = service, LaneCall(lane=lane, request=request)
-        elif isinstance(request, link.GetList | link.Upload):
-            return _refused(request, "unavailable", "this server has no lists and takes no journals")
+        elif isinstance(request, link.GetList | link.Upload | link.Renew):
+            return _refused(request, "unavailable", "this server has no lists, takes no journals, renews nothing")
         try:
             reply = await address.ask(call, LANE_ANSWER_S, trace=new_trace())
         except ActorError:

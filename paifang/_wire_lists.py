@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from actors.lists import Lists
+from actors.renewals import Renewals
 from actors.uploads import LanePlace, Uploads
 from core import Address, Child
+from paifang._keyfiles import KeysError
+from paifang._wire_pki import FOLDER, uses_tls
 from paifang.keys import KeyRing
+from paifang.pki import Authority
+from paifang.pki_renew import renewed
 from paifang.setups import site_setup
 from paifang.site import SiteFile
 from protocols import devicelink as link
@@ -21,24 +28,36 @@ RELEASE, TICKET, HASH = "release", "ticket", "hash"
 
 
 class LaneServices:
-    """The two actors, and which request each of them serves."""
+    """The actors, and which request each of them serves. Without TLS there is no certificate to renew."""
 
-    def __init__(self, lists: Address, uploads: Address) -> None:
-        self.lists = lists
-        self.uploads = uploads
-        self.serves: Mapping[type[link.WorkRequest], Address] = {link.GetList: lists, link.Upload: uploads}
+    def __init__(self, address: Callable[[str, int], Address], site: SiteFile, data: Path) -> None:
+        self.lists = address("lists", 64)
+        self.uploads = address("uploads", 64)
+        self.renewals = address("renewals", 16) if uses_tls(site.link) else None
+        self._site = site
+        self._data = data
+        self.serves: dict[type[link.WorkRequest], Address] = {link.GetList: self.lists, link.Upload: self.uploads}
+        if self.renewals is not None:
+            self.serves[link.Renew] = self.renewals
 
-    def children(
-        self, site: SiteFile, dsn: Dsn | Callable[[], Dsn], keys: KeyRing, ledger: Address
-    ) -> list[Child]:
+    def children(self, dsn: Dsn | Callable[[], Dsn], keys: KeyRing, ledger: Address) -> list[Child]:
+        site = self._site
         reader = ListReader(site_setup(site), dsn, keys=lambda: lane_keys(keys))
         places = {
             lane.id: LanePlace(lane.from_zone, lane.to_zone, lane.grant_ttl_s, lane.class_) for lane in site.lanes
         }
-        return [
+        children = [
             Child(self.lists, Lists(reader).run),
             Child(self.uploads, Uploads(lanes=places, ledger=ledger).run),
         ]
+        if self.renewals is not None:
+            issue = partial(_renewed, self._data / FOLDER)
+            children.append(Child(self.renewals, Renewals(issue, (KeysError,)).run))
+        return children
+
+
+def _renewed(folder: Path, device: str, request: bytes) -> bytes:
+    return renewed(Authority.load(folder), device, request)
 
 
 def lane_keys(keys: KeyRing) -> list[ListKey]:

@@ -34,6 +34,7 @@ from sim.truth import Truth
 from storage.testing import fresh_database
 
 LINK_NAMES = ("work", "wake", "release", "safety", "evacuate_release", "evacuate_safety")
+ENROL_S = 60.0  # a command at each end, on a machine that others use
 
 
 class LaneProcess:
@@ -47,6 +48,7 @@ class LaneProcess:
         self.devices = SimSite(self.file.as_site, self.data, {}, truth, timing=FAST)
         self.process: subprocess.Popen[bytes] | None = None
         self.program = ["-m", "paifang", "lane", "run"]
+        self.environment: dict[str, str] = {}  # beside the test's own
 
     @property
     def name(self) -> str:
@@ -73,9 +75,16 @@ class LaneProcess:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
+                env=os.environ | self.environment,
             )
         if ready:
             await until(lambda: b"READY" in output.read_bytes(), f"{self.name} is READY", READY_S)
+
+    async def enrol(self, server: str, code: str) -> None:
+        """`paifang lane enrol` at the lane: key, certificate and everything else that it needs."""
+        identity = str(self.data / "identity")
+        command = [*self.program[:-1], "enrol", "--server", server, "--code", code, "--identity", identity]
+        await _succeeds(command)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -142,8 +151,18 @@ class LaneRig:
         self.site = site
         self.lanes = lanes
 
+    async def enrol(self) -> None:
+        """With TLS: every controller gets its certificate from the running server, by a code and a command."""
+        server = self.site.site.link.enrol.removeprefix("tls+tcp://")
+        paths = ["--data", str(self.site.data), "--site", str(self.site.site_path)]
+        for lane in self.lanes.values():
+            code = await _succeeds(["-m", "paifang", "pki", "enrol-code", lane.file.controller.device, *paths])
+            await lane.enrol(server, code.strip())
+
     async def start_lanes(self) -> None:
         """All controllers, until each is online, has its list, and can take a visitor."""
+        if self.site.site.link.enrol:
+            await self.enrol()
         for lane in self.lanes.values():
             await lane.start()
         for lane in self.lanes.values():
@@ -157,11 +176,28 @@ class LaneRig:
             await lane.shows(lambda status: status["list_as_of"] > now, "has new lists", within_s)
 
 
+async def _succeeds(words: list[str]) -> str:
+    """A command of ours. Returns what it prints; raises AssertionError with its complaint."""
+    with trio.fail_after(ENROL_S):
+        done = await trio.run_process(
+            [sys.executable, *words], capture_stdout=True, capture_stderr=True, check=False
+        )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
 def lane_text(
-    *, lane: str, device: str, ports: list[int], listen: int, neighbours: Mapping[str, int], extra: str = ""
+    *,
+    lane: str,
+    device: str,
+    ports: list[int],
+    listen: int,
+    neighbours: Mapping[str, int],
+    extra: str = "",
+    scheme: str = "tcp",
 ) -> str:
-    """A lane file for a lane from outside into the park, without TLS, on loopback."""
-    link = "\n".join(f'{name} = "tcp://127.0.0.1:{port}"' for name, port in zip(LINK_NAMES, ports, strict=True))
+    """A lane file for a lane from outside into the park, on loopback."""
+    link = "\n".join(f'{name} = "{scheme}://127.0.0.1:{port}"' for name, port in zip(LINK_NAMES, ports, strict=True))
     others = ", ".join(f'{{ lane = "{name}", url = "tcp://127.0.0.1:{port}" }}' for name, port in neighbours.items())
     return (
         f'[controller]\ndevice = "{device}"\n[site]\nid = "test"\nname = "测试"\n[link]\n{link}\n'
@@ -180,15 +216,18 @@ async def lane_rig(
     start: bool = True,
     extra: str = "",
     configure: Callable[[str], str] = lambda text: text,
+    tls: bool = False,
 ) -> AsyncIterator[LaneRig]:
     """A server with lanes c1… that are controllers, each with a folder of its own. Everything is ended with the block.
 
-    `extra` is added to each lane file; `configure` may change the site file.
+    `extra` is added to each lane file; `configure` may change the site file.  With `tls` the link is `tls+tcp://` and
+    the lanes enrol as they are started; without it they are given their keys.
     """
     async with AsyncExitStack() as stack:
         dsn = (await stack.enter_async_context(fresh_database())).dsn
         url = f"postgresql://{dsn.user}@/{dsn.database}?host={dsn.host}"
-        ports = free_ports(8 + lanes)
+        ports = free_ports(9 + lanes)
+        enrol_port = ports.pop()
         names = [f"c{number}" for number in range(1, lanes + 1)]
         text = testing.site_text(serial=0, linked=0, limit=1000, ports=ports[:8], database=url)
         text += "".join(
@@ -198,6 +237,9 @@ async def lane_rig(
         data = folder / "data"
         data.mkdir(mode=0o700)
         site_path = folder / "site.toml"
+        if tls:
+            enrol_line = f'enrol = "tcp://127.0.0.1:{enrol_port}"\n'
+            text = text.replace("[link]\n", "[link]\n" + enrol_line).replace('"tcp://', '"tls+tcp://')
         site_path.write_text(configure(text), encoding="utf-8")
         keys = KeyRing.init(data / "keys")
         hashed = testing._password_hash()
@@ -213,9 +255,11 @@ async def lane_rig(
         for name in names:
             own = folder / name
             identity = own / "data" / "identity"
-            identity.mkdir(parents=True)
-            keys.export_release_keys(identity)
-            (identity / "neighbour.key").write_text(shared)
+            identity.parent.mkdir(parents=True)
+            if not tls:
+                identity.mkdir()
+                keys.export_release_keys(identity)
+                (identity / "neighbour.key").write_text(shared)
             path = own / "lane.toml"
             others = {other: port for other, port in listens.items() if other != name}
             path.write_text(
@@ -226,6 +270,7 @@ async def lane_rig(
                     listen=listens[name],
                     neighbours=others,
                     extra=extra,
+                    scheme="tls+tcp" if tls else "tcp",
                 ),
                 encoding="utf-8",
             )

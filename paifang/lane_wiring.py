@@ -30,6 +30,7 @@ from actors.edge import (
     ListActor,
     NeighbourActor,
     PowerActor,
+    RenewalActor,
     ServerRelease,
     UploadActor,
     Woken,
@@ -38,12 +39,14 @@ from actors.lane import LaneParts
 from actors.site import SiteTree, supervise
 from core import Address, Child, DeadLetters, Notice, NoticeKind, Stop, Supervisor
 from drivers.base import DriverStatistics, Feedback
-from drivers.nng import LinkClient, LinkTls, NeighbourLink, Sensed
+from drivers.nng import LinkClient, LinkTlsError, NeighbourLink, Sensed
 from drivers.ups import read_power
 from paifang._wire_devices import Devices
 from paifang.lane_keys import LaneKeys, neighbour_key
 from paifang.lane_status import STATUS_FILE, LaneHub
 from paifang.lanefile import LaneFile
+from paifang.pki import PkiError
+from paifang.pki_renew import LaneCertificate
 from protocols.clock import LocalTime, local_time
 from protocols.devicelink import Release
 from protocols.messages import Passed
@@ -81,7 +84,10 @@ class BuiltLane:
         self.lists = LaneLists(data / LISTS_FILE, lambda at: self._local(at).day)
         identity = _below(data, file.controller.identity) if file.controller.identity else None
         self.keys = LaneKeys(file.site.id, identity or data / "identity", self.lists)
-        tls = None if identity is None or not (identity / "device.pem").exists() else _tls(identity)
+        self.certificate: LaneCertificate | None = None
+        if identity is not None and (identity / "device.pem").exists():
+            self.certificate = LaneCertificate(identity, file.controller.device, self.now)
+        tls = None if self.certificate is None else self.certificate.tls
         key = neighbour_key(_below(data, file.neighbours.key), needed=bool(file.neighbours.lanes))
         self.journal, trouble = late_journal(data / JOURNAL_FILE)
         if trouble:
@@ -102,6 +108,7 @@ class BuiltLane:
         self.link_address = self._address("link", 64)
         self.client_address = self._address("client", 16)
         self.power_address = self._address("power", 16)
+        self.renewal_address = self._address("renewal", 16)
         statistics: dict[str, Callable[[], DriverStatistics]] = {}
         self.devices = Devices(
             file.as_site,
@@ -190,10 +197,11 @@ class BuiltLane:
             lane_address=self.lane_address,
             evacuation=self.evacuation_address,
             lists=self.lists_address,
-            told=[self.admission_address, self.upload_address, self.lists_address],
+            told=[self.admission_address, self.upload_address, self.lists_address, *self._renewals()],
             restart=lambda: self.stop("restart"),
             beat_limit_s=policy.answer_limit_s,
         )
+        self.renewal = None if self.certificate is None else self._renewal(self.certificate)
         self.power = PowerActor(
             read=partial(read_power, file.power.ups, file.power.host, file.power.port),
             lane=lane.id,
@@ -203,6 +211,20 @@ class BuiltLane:
             poll_s=file.power.poll_s,
         )
         self.root = self._tree()
+
+    def _renewals(self) -> list[Address]:
+        return [] if self.certificate is None else [self.renewal_address]
+
+    def _renewal(self, certificate: LaneCertificate) -> RenewalActor:
+        return RenewalActor(
+            keeper=certificate,
+            failures=(PkiError, LinkTlsError),
+            ask=self.client.ask,
+            header=self.client.header,
+            disk=self.disk,
+            upload=self.upload_address,
+            changed=lambda: self.client.use(certificate.tls),
+        )
 
     def _tree(self) -> Supervisor:
         parts = LaneParts(
@@ -224,6 +246,8 @@ class BuiltLane:
         ]
         if self.file.power.ups:
             business.append(Child(self.power_address, self.power.run))
+        if self.renewal is not None:
+            business.append(Child(self.renewal_address, self.renewal.run))
         tree = SiteTree(
             evacuation=Child(self.evacuation_address, self.evacuation.run),
             link=Child(self.client_address, self._run_client),
@@ -288,6 +312,8 @@ class BuiltLane:
             "list_whole_s": self.list_actor.whole_s,
             "list_delta_s": self.list_actor.delta_s,
             "neighbours_heard": heard.heard,
+            "certificate_days_left": None if self.certificate is None else round(self.certificate.days_left, 3),
+            "certificate_trouble": "" if self.renewal is None else self.renewal.trouble,
             "power": power.source.value,
             "battery_minutes": None if power.runtime_s is None else round(power.runtime_s / 60, 1),
         }
@@ -330,10 +356,6 @@ class BuiltLane:
 
 def _below(data: Path, path: str) -> Path:
     return data / path  # an absolute path stays as it is
-
-
-def _tls(identity: Path) -> LinkTls:
-    return LinkTls(ca=identity / "ca.pem", certificate=identity / "device.pem", key=identity / "device.key")
 
 
 def _log_notice(notice: Notice) -> None:

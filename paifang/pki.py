@@ -39,6 +39,7 @@ __all__ = [
     "PkiError",
     "device_tls",
     "fingerprint",
+    "key_of_request",
     "new_key",
     "new_request",
     "private_pem",
@@ -155,15 +156,7 @@ class Authority:
 
     def issue_request(self, device: str, request_pem: bytes, *, days: int = CERTIFICATE_DAYS) -> bytes:
         """As `issue`, for a certificate request (CSR): its signature is checked, and only its key is taken over."""
-        try:
-            request = x509.load_pem_x509_csr(request_pem)
-            sound = request.is_signature_valid
-            public_key = request.public_key()
-        except Exception as exc:  # cryptography raises what it likes for bytes from strangers
-            raise PkiError("not a certificate request") from exc
-        if not sound or not isinstance(public_key, ec.EllipticCurvePublicKey) or public_key.curve.name != "secp256r1":
-            raise PkiError("the certificate request is not well signed with a P-256 key")
-        return self.issue(device, public_key, days=days)
+        return self.issue(device, key_of_request(request_pem), days=days)
 
     def issue_files(self, device: str, *, days: int = CERTIFICATE_DAYS, now: float | None = None) -> Path:
         """Key, certificate and ca.pem of a device in a folder of their own, to be carried to it. Raises PkiError."""
@@ -185,8 +178,7 @@ class Authority:
 
         Raises PkiError when the device has none that counts: a revoked one is not renewed.
         """
-        revoked = read_revoked(self.folder)
-        mine = [each for each in self._issued() if _common_name(each) == device and _serial(each) not in revoked]
+        mine = self.standing(device)
         if not mine:
             raise PkiError(f"{device}: has no certificate to renew; enrol it with `paifang pki enrol-code {device}`")
         newest = max(mine, key=_age)
@@ -259,6 +251,11 @@ class Authority:
                 )
             )
         return found
+
+    def standing(self, device: str) -> list[x509.Certificate]:
+        """Those of `device` that are not revoked, also when they have run out. Raises PkiError."""
+        revoked = read_revoked(self.folder)
+        return [each for each in self._issued() if _common_name(each) == device and _serial(each) not in revoked]
 
     # --- inside ---
 
@@ -338,6 +335,19 @@ def new_request(device: str, key: ec.EllipticCurvePrivateKey) -> bytes:
     return x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256()).public_bytes(
         serialization.Encoding.PEM
     )
+
+
+def key_of_request(request_pem: bytes) -> ec.EllipticCurvePublicKey:
+    """Whose key a certificate request (CSR, PEM) is for, after checking its signature. Raises PkiError."""
+    try:
+        request = x509.load_pem_x509_csr(request_pem)
+        sound = request.is_signature_valid
+        public_key = request.public_key()
+    except Exception as exc:  # cryptography raises what it likes for bytes from strangers
+        raise PkiError("not a certificate request") from exc
+    if not sound or not isinstance(public_key, ec.EllipticCurvePublicKey) or public_key.curve.name != "secp256r1":
+        raise PkiError("the certificate request is not well signed with a P-256 key")
+    return public_key
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:

@@ -146,7 +146,7 @@ class _Builder:
         self.evacuation = self.address("evacuation", 1024)
         self.link = self.address("link", 512)
         self.announcer = self.address("announcer", 16)
-        self.lane_services = LaneServices(self.address("lists", 64), self.address("uploads", 64))
+        self.lane_services = LaneServices(self.address, site, data)
         self.web = self.address("web", 16)
         self.watch = self.address("watch", 16)
         self.web_tls = web_tls(site, data)
@@ -308,7 +308,7 @@ class _Builder:
             Child(self.web, console.run),
             Child(self.occupancy, occupancy.run),
             Child(self.ledger, ledger.run, shutdown_s=10.0),
-            *self.lane_services.children(self.site, self.dsn, self.keys, self.ledger),
+            *self.lane_services.children(self.dsn, self.keys, self.ledger),
             Child(self.admission, admission.run),
             Child(self.passes, passes.run),
             Child(self.sales, self._sales(verifier).run),

@@ -22,12 +22,15 @@ from protocols.uploads import Records
 T = TypeVar("T")
 
 VERSION = 1  # of a message that says nothing else; older devices know no other
-VERSIONS = (1, 2)  # what a server answers: its own and one older. 2 adds the lists and uploads of lane controllers
+VERSIONS = (1, 2)  # what a server answers: its own and one older. 2 adds what lane controllers ask beside
 MAX_WORK_BYTES = 512 * 1024  # a scan may carry a photograph
 MAX_SAFETY_BYTES = 4 * 1024
 TOPIC_ALL = b"all/"  # topics end in a slash: NNG matches prefixes, and `lane/1` is also `lane/10`
 NAME_BYTES_MAX = 64
+EVERYBODY = "*"  # addressee of a wake-up that is meant for whoever keeps lists
+CERTIFICATE_BYTES_MAX = 8 * 1024
 
+CertificateText = Annotated[bytes, msgspec.Meta(max_length=CERTIFICATE_BYTES_MAX)]
 
 Speaks = Annotated[list[Annotated[int, msgspec.Meta(ge=1, le=1000)]], msgspec.Meta(max_length=16)]
 
@@ -142,7 +145,14 @@ class Upload(Request, frozen=True, kw_only=True):
     records: Records = []
 
 
-WorkRequest = Hello | Heartbeat | Scan | Pass | PassEnd | Alarm | Fetch | GetList | Upload
+class Renew(Request, frozen=True, kw_only=True):
+    """The device asks for a certificate that counts for longer. `request` is a CSR (PEM) for the key that it has."""
+
+    v: int = 2
+    request: CertificateText
+
+
+WorkRequest = Hello | Heartbeat | Scan | Pass | PassEnd | Alarm | Fetch | GetList | Upload | Renew
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):
@@ -233,11 +243,20 @@ class UploadAck(Reply, frozen=True, kw_only=True):
     upto: int
 
 
-WorkReply = Welcome | Ack | Grant | Deny | Commands | Refused | ListPart | UploadAck
+class Renewed(Reply, frozen=True, kw_only=True):
+    """The certificate to use from now on (PEM). It may be the one that the device has: then it was too early."""
+
+    certificate: CertificateText
+
+
+WorkReply = Welcome | Ack | Grant | Deny | Commands | Refused | ListPart | UploadAck | Renewed
 
 
 class Wake(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="wake"):
-    """Published on the work `pub` socket: the addressee should fetch now. Loss does no harm."""
+    """Published on the work `pub` socket: the addressee should fetch now. Loss does no harm.
+
+    Addressed to EVERYBODY it says that the lists have changed.
+    """
 
     device: str
 
@@ -312,7 +331,7 @@ def decode_request(data: bytes) -> WorkRequest:
     request = _decode(_work_request, data)
     if request.v not in VERSIONS:
         raise LinkError(f"version {request.v}; this server speaks {' and '.join(map(str, VERSIONS))}")
-    if request.v < 2 and isinstance(request, GetList | Upload):
+    if request.v < 2 and isinstance(request, GetList | Upload | Renew):
         raise LinkError(f"version {request.v} has no such message")
     if not 0 < len(request.device) <= NAME_BYTES_MAX or not 0 < len(request.boot) <= NAME_BYTES_MAX:
         raise LinkError(f"device and boot need 1 to {NAME_BYTES_MAX} characters")

@@ -17,18 +17,20 @@ import msgspec
 
 ID_EPOCH_S = 1_735_689_600  # 2025-01-01T00:00:00Z: ids start small and last 69 years
 ID_RANDOM_BITS = 12
+ID_LOW_BITS = 40  # ids that are made while the clock says a time before the epoch begin somewhere below
 
 
 class IdSource:
     """Unique, increasing 53-bit ids: 41 bits of milliseconds, 12 bits that count within one.
 
     Never repeats within a process, also when the clock steps back; two processes of one site are kept apart by the
-    database's primary keys.
+    database's primary keys.  A clock before the epoch (a board without a battery) gives small ids that begin at random,
+    so that two such lanes do not both begin at 1.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._last = 0
+        self._last = secrets.randbelow(1 << ID_LOW_BITS)
 
     def __call__(self) -> int:
         milliseconds = int((self._clock() - ID_EPOCH_S) * 1000)

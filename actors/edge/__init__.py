@@ -10,6 +10,7 @@
     link          greetings, beats, commands
     evacuation    the lane's own latch
     power         the supply's battery
+    renewal       the lane's certificate, while it counts
 
 `paifang.lane_wiring` puts them together round the same lane and the same drivers that a site server has.
 """
@@ -22,6 +23,7 @@ from actors.edge.link import Connected, EdgeLink, Woken
 from actors.edge.lists import Hint, ListActor
 from actors.edge.neighbours import NeighbourActor
 from actors.edge.power import PowerActor
+from actors.edge.renewal import RenewalActor
 from actors.edge.upload import UploadActor
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "ModeChanged",
     "NeighbourActor",
     "PowerActor",
+    "RenewalActor",
     "ServerRearm",
     "ServerRelease",
     "Tell",

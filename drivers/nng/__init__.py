@@ -14,7 +14,8 @@ manual of the wire.
 """
 
 from drivers.nng._address import check_address, check_loopback
-from drivers.nng._client import ClientStatistics, LinkAddresses, LinkClient, Sensed
+from drivers.nng._client import ClientStatistics, LinkAddresses, LinkClient
+from drivers.nng._endpoint import Sensed
 from drivers.nng._errors import LinkAddressError, LinkTimeout, LinkTlsError
 from drivers.nng._neighbours import NeighbourLink
 from drivers.nng._safety import SafetyServer, SafetyStatistics, ask_safety

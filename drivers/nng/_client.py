@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol, TypedDict
+from typing import Protocol, TypedDict
 
 import msgspec
 import pynng
@@ -20,13 +20,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from drivers.nng import _sockets
 from drivers.nng._clock import ServerClock
+from drivers.nng._endpoint import SafetyEndpoint, Sensed
 from drivers.nng._errors import LinkTimeout
 from drivers.nng._throttle import Throttle
 from drivers.nng._tls import LinkTls, client_config
 from protocols.devicelink import (
     MAX_SAFETY_BYTES,
     MAX_WORK_BYTES,
-    TOPIC_ALL,
     VERSION,
     VERSIONS,
     Heartbeat,
@@ -35,28 +35,24 @@ from protocols.devicelink import (
     Release,
     ReleaseAck,
     SafetyPoll,
-    SafetyRequest,
     Wake,
     Welcome,
     WorkReply,
     WorkRequest,
     decode_publication,
     decode_reply,
-    decode_safety_state,
     encode,
     verify_release,
 )
 from protocols.errors import LinkError
 
 ATTEMPT_S = 2.5  # one try of a request; a little above the server's own deadline, so that its `unavailable` is heard
+HANDOVER_S = 5.0  # a connection with a new certificate is waited for so long before the old one is given up
+HANDOVER_STEP_S = 0.05
 RETRY_MIN_S = 0.1  # pause before the second try; doubles
 RETRY_MAX_S = 2.0
 ASKS_MAX = 8  # requests of one device that are outstanding at the same time; the server takes no more of one device
 REPLY_MAX_BYTES = MAX_WORK_BYTES  # a part of the lists fills it
-POLL_S = 1.0  # each safety server is asked this often
-POLL_DEADLINE_S = 0.8
-TALK_RECONNECT_MAX_MS = 1000  # a redial costs NNG a millisecond, and the evacuation's sockets are nearly always away
-ACK_RETRY_S = 0.1  # an acknowledgement that was not answered, or did not yet say "open", is repeated after this
 INCIDENTS_MAX = 64  # handled incidents that are remembered
 
 log = structlog.get_logger(__name__)
@@ -77,15 +73,6 @@ class LinkAddresses(Protocol):
     def evacuate_release(self) -> str: ...
     @property
     def evacuate_safety(self) -> str: ...
-
-
-class Sensed(NamedTuple):
-    """What the device's own sensors say now."""
-
-    barrier: str  # a drivers.base.Barrier value
-    open: bool  # sensed, not commanded
-    released: bool
-    incident: int | None  # the one it was released for; None once it is re-armed
 
 
 class Header(TypedDict):
@@ -147,22 +134,23 @@ class LinkClient:
         self._keys = release_keys
         self._site = site
         self._lane = lane
-        self._sensed = sensed
+        self.sensed = sensed
         self._on_release = on_release
         self._on_wake = on_wake
         self._on_link = on_link
         self._clock = clock
         self._work_tls = None if tls is None else client_config(tls)
-        self._safety_tls = None if tls is None else client_config(tls, check_server=False)  # releases are signed
+        self.safety_tls = None if tls is None else client_config(tls, check_server=False)  # releases are signed
         self._seq = 0
         self._work: pynng.Req0 | None = None
         self._ready = trio.Event()
+        self._renewed = trio.Event()  # another certificate is to be used
         self._limit = trio.CapacityLimiter(ASKS_MAX)
         self._throttle = Throttle()
         self._incidents: dict[int, Release] = {}  # handled ones, oldest first
         self._endpoints = (
-            _SafetyEndpoint(self, link.release, link.safety),
-            _SafetyEndpoint(self, link.evacuate_release, link.evacuate_safety),
+            SafetyEndpoint(self, link.release, link.safety),
+            SafetyEndpoint(self, link.evacuate_release, link.evacuate_safety),
         )
         self._clocks = ServerClock()
         self.version = VERSION  # what the server has agreed to; GetList and Upload need 2
@@ -172,22 +160,63 @@ class LinkClient:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the link up until cancelled. Ready at once: ready never means connected."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_working)
+            for endpoint in self._endpoints:
+                nursery.start_soon(endpoint.listen)
+                nursery.start_soon(endpoint.talk)
+            task_status.started()
+
+    def use(self, tls: LinkTls) -> None:
+        """Go on with another certificate: the work sockets are dialled anew, and what was asked is asked again.
+
+        The safety sockets take it at the next start: no date is looked at there.  Raises LinkTlsError; then everything
+        stays as it is.
+        """
+        self._work_tls = client_config(tls)
+        self._renewed.set()
+
+    async def _keep_working(self) -> None:
+        """The work sockets, until cancelled: those of a new certificate first, then an end of the old ones."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._renewed = trio.Event()
+                await nursery.start(self._work_with, self._renewed)
+                await self._renewed.wait()
+
+    async def _work_with(self, renewed: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+        """One pair of work sockets, from when it is in use until nothing is asked over it any more."""
+        came = trio.Event()
+
+        def changed(up: bool) -> None:
+            if up:
+                came.set()
+            self._link_changed(work, up)
+
         work = _sockets.open_req()
-        _sockets.watch_pipes(work, self._link_changed)
+        _sockets.watch_pipes(work, changed)
         with _sockets.dialled(work, self._link.work, REPLY_MAX_BYTES, tls=self._work_tls):
-            self._work = work
+            if self._work is not None:
+                with trio.move_on_after(HANDOVER_S):
+                    await came.wait()
+            before, self._work = self._work, work
             self._ready.set()
+            if before is not None:
+                self._link_changed(work, came.is_set())
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._listen_wakes)
-                    for endpoint in self._endpoints:
-                        nursery.start_soon(endpoint.listen)
-                        nursery.start_soon(endpoint.talk)
                     task_status.started()
+                    await renewed.wait()
+                    while self._work is work:  # noqa: ASYNC110 - the other pair says so, within HANDOVER_S
+                        await trio.sleep(HANDOVER_STEP_S)
+                    await trio.sleep(ATTEMPT_S)  # whoever asks over this one has given up by then
+                    nursery.cancel_scope.cancel()
             finally:
-                self._work = None
-                self._ready = trio.Event()
-                self.connected = False
+                if self._work is work:
+                    self._work = None
+                    self._ready = trio.Event()
+                    self.connected = False
 
     def header(self) -> Header:
         """The header of the next request: takes the next `seq`."""
@@ -261,7 +290,7 @@ class LinkClient:
                 pass
             except LinkError as exc:
                 self._bad_replies += 1
-                self._log("bad_reply", error=str(exc)[:200])
+                self.log("bad_reply", error=str(exc)[:200])
             self._resent += 1
             await trio.sleep(pause_s * (0.5 + secrets.randbelow(1000) / 1000))
             pause_s = min(pause_s * 2, RETRY_MAX_S)
@@ -273,19 +302,19 @@ class LinkClient:
                 try:
                     publication = decode_publication(await _sockets.receive(sub))
                 except LinkError as exc:
-                    self._log("bad_publication", error=str(exc)[:200])
+                    self.log("bad_publication", error=str(exc)[:200])
                     continue
                 if isinstance(publication, Wake) and publication.device == self.device:
                     self._wakes += 1
                     self._on_wake()
 
-    def _link_changed(self, up: bool) -> None:
-        if self._work is None:  # the last connection's end, reported after `run` ended
+    def _link_changed(self, work: pynng.Req0, up: bool) -> None:
+        if self._work is not work:  # the end of a connection that we have closed ourselves
             return
         self.connected = up
         self._on_link(up)
 
-    def _release_arrived(self, release: Release) -> bool:
+    def release_arrived(self, release: Release) -> bool:
         """Check a release; if it is new, hand it over. True when it is genuine and meant for us."""
         key = self._keys.get(release.key)
         try:
@@ -296,7 +325,7 @@ class LinkClient:
             verify_release(release, key)
         except LinkError as exc:
             self._bad_releases += 1
-            self._log("bad_release", error=str(exc)[:200])
+            self.log("bad_release", error=str(exc)[:200])
             return False
         if release.scope not in {"site", self._lane}:
             return False
@@ -311,8 +340,8 @@ class LinkClient:
             endpoint.owe(release.incident)
         return True
 
-    def _poll_message(self) -> SafetyPoll:
-        sensed = self._sensed()
+    def poll_message(self) -> SafetyPoll:
+        sensed = self.sensed()
         return SafetyPoll(
             device=self.device,
             released=sensed.released,
@@ -322,90 +351,16 @@ class LinkClient:
             proof=self._incidents.get(sensed.incident) if sensed.released and sensed.incident is not None else None,
         )
 
-    def _ack_message(self, incident: int) -> ReleaseAck:
-        sensed = self._sensed()
+    def ack_message(self, incident: int) -> ReleaseAck:
+        sensed = self.sensed()
         return ReleaseAck(
             device=self.device, incident=incident, barrier=sensed.barrier, sensed_open=sensed.open, at=self._clock()
         )
 
-    def _log(self, what: str, **values: object) -> None:
+    def poll_unanswered(self) -> None:
+        self._unanswered += 1
+
+    def log(self, what: str, **values: object) -> None:
         count = self._throttle.due(what)
         if count:
             log.warning(f"link.{what}", device=self.device, count=count, **values)
-
-
-class _SafetyEndpoint:
-    """One pair of safety sockets: the server's, or those of `paifang evacuate`."""
-
-    def __init__(self, client: LinkClient, release_url: str, safety_url: str) -> None:
-        self._client = client
-        self._release_url = release_url
-        self._safety_url = safety_url
-        self._owed: int | None = None  # the incident that this endpoint has not yet been told is sensed open
-        self._wanted = trio.Event()
-
-    def owe(self, incident: int) -> None:
-        """Acknowledge `incident` here until it was answered with the barrier sensed open, or the lane was re-armed."""
-        self._owed = incident
-        self._wanted.set()
-
-    async def listen(self) -> None:
-        client = self._client
-        sub = _sockets.open_sub(TOPIC_ALL)
-        with _sockets.dialled(sub, self._release_url, MAX_SAFETY_BYTES, tls=client._safety_tls):
-            while True:
-                try:
-                    publication = decode_publication(await _sockets.receive(sub))
-                except LinkError as exc:
-                    client._log("bad_publication", error=str(exc)[:200])
-                    continue
-                if not isinstance(publication, Release) or not client._release_arrived(publication):
-                    continue
-                if client._sensed().incident == publication.incident:  # it is published again: tell again
-                    self.owe(publication.incident)
-
-    async def talk(self) -> None:
-        req = _sockets.open_req()
-        tls = self._client._safety_tls
-        with _sockets.dialled(req, self._safety_url, MAX_SAFETY_BYTES, TALK_RECONNECT_MAX_MS, tls=tls):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._poll, req)
-                nursery.start_soon(self._acknowledge, req)
-
-    async def _poll(self, req: pynng.Req0) -> None:
-        while True:
-            start = trio.current_time()
-            if not await self._tell(req, self._client._poll_message()):
-                self._client._unanswered += 1
-            await trio.sleep(max(0.0, start + POLL_S - trio.current_time()))
-
-    async def _acknowledge(self, req: pynng.Req0) -> None:
-        client = self._client
-        released: int | None = None  # the incident under which we have seen ourselves released
-        while True:
-            await self._wanted.wait()
-            incident = self._owed
-            assert incident is not None
-            if client._sensed().incident == incident:
-                released = incident
-            message = client._ack_message(incident)
-            done = await self._tell(req, message) and message.sensed_open
-            if released == incident and client._sensed().incident != incident:
-                done = True  # re-armed since, and nobody was there to hear of it
-            if done and self._owed == incident:
-                self._wanted = trio.Event()
-            else:
-                await trio.sleep(ACK_RETRY_S)
-
-    async def _tell(self, req: pynng.Req0, message: SafetyRequest) -> bool:
-        """Send and take in the answer. False when there was none."""
-        try:
-            state = decode_safety_state(await _sockets.exchange(req, encode(message), POLL_DEADLINE_S))
-        except LinkTimeout:
-            return False
-        except LinkError as exc:
-            self._client._log("bad_reply", error=str(exc)[:200])
-            return False
-        if state.release is not None:
-            self._client._release_arrived(state.release)
-        return True

@@ -91,7 +91,8 @@ def context(socket: pynng.Socket) -> Iterator[pynng.Context]:
     try:
         yield ctx
     finally:
-        ctx.close()
+        with contextlib.suppress(pynng.Closed):  # its socket was closed first, which took the context with it
+            ctx.close()
 
 
 @contextlib.contextmanager

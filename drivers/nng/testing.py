@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 import trio
 
-from drivers.nng._client import Sensed
+from drivers.nng._endpoint import Sensed
 from protocols.devicelink import Release
 
 

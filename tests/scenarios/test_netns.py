@@ -1,8 +1,8 @@
 """Three lane controllers, each a host of its own, and a server: whatever happens to the network, nothing is silent.
 
-Each lane lives in a network namespace with one wire.  Packets are dropped by nftables, delays are our relay's; server,
-lanes, PostgreSQL and boards' serial lines are real.  The site's sockets listen on loopback (there is no TLS here), so
-relays stand at both ends of each wire, as a tunnel between two houses would.
+Each lane lives in a network namespace with one wire.  It enrols over that wire by a one-time code, and the link has
+mutual TLS.  Packets are dropped by nftables, delays are our relay's; server, lanes, PostgreSQL and boards' serial lines
+are real.  The relays stand at both ends of each wire and carry what they cannot read.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ async def site_with_wires(folder: Path, lanes: int = LANES, *, tickets: int) -> 
             host = Host(f"{word}c{number}", number, switch)
             stack.callback(host.remove)
             hosts[f"c{number}"] = host
-        async with trio.open_nursery() as nursery, lane_rig(folder, lanes=lanes, start=False) as rig:
-            lay_wires(Relay(nursery), rig.lanes, hosts, switch)
+        async with trio.open_nursery() as nursery, lane_rig(folder, lanes=lanes, start=False, tls=True) as rig:
+            lay_wires(Relay(nursery), rig.lanes, hosts, switch, rig.site.site.link.enrol)
             for name, lane in rig.lanes.items():
                 lane.program = ["-m", "paifang.netns_testing", hosts[name].name, "lane", "run"]
             await rig.site.start()
@@ -90,11 +90,16 @@ async def site_with_wires(folder: Path, lanes: int = LANES, *, tickets: int) -> 
             nursery.cancel_scope.cancel()
 
 
-def lay_wires(relay: Relay, lanes: Mapping[str, LaneProcess], hosts: dict[str, Host], switch: Namespace) -> None:
-    """Every address that a lane file names is on its own loopback; behind it, over the wire, is who is meant."""
+def lay_wires(
+    relay: Relay, lanes: Mapping[str, LaneProcess], hosts: dict[str, Host], switch: Namespace, enrol: str
+) -> None:
+    """Every address that a lane file names, and `enrol`, is on its own loopback; behind it, over the wire, is who is
+    meant.
+    """
     listens = {name: _listens(lane) for name, lane in lanes.items()}
     for name, host in hosts.items():
-        for port in sorted({int(found) for found in PORT.findall(lanes[name].path.read_text())} - {listens[name]}):
+        named = {int(found) for found in PORT.findall(lanes[name].path.read_text() + enrol)}
+        for port in sorted(named - {listens[name]}):
             relay.carry(host, ("127.0.0.1", port), host, (host.there, port), host)
             other = next((each for each, listen in listens.items() if listen == port), None)
             if other is None:
