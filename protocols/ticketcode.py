@@ -39,6 +39,10 @@ _PAYLOAD = struct.Struct(">H4sQIIBBH")
 _TICKET_AT = 6  # where the ticket's always empty highest byte stands in the packed form
 PAYLOAD_BYTES = _PAYLOAD.size - 1
 TEXT_CHARACTERS = len(PREFIX) + (PAYLOAD_BYTES + SIGNATURE_BYTES) // 2 * 3 + 2
+_ALPHABET = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"  # RFC 9285
+_NO_DIGIT = 0xFF
+_DIGITS = bytes(_ALPHABET.find(byte) & 0xFF for byte in range(256))
+_SIGNED = struct.Struct(f">{(PAYLOAD_BYTES + SIGNATURE_BYTES) // 2}HB")
 
 
 class ProductClass(IntEnum):
@@ -144,15 +148,17 @@ def _decode(text: str) -> bytes:
     # the length first: whatever a reader sends, the work is bounded
     if len(text) != TEXT_CHARACTERS or not text.startswith(PREFIX):
         raise TicketCodeError("unknown_code", "not a ticket code")
-    body = text[len(PREFIX) :]
+    # Not by the library, which forgives line ends and takes six times as long for each visitor. Three digits of base 45
+    # make one number in one way only, so that what is decoded here is canonical.
+    digits = text[len(PREFIX) :].encode("ascii", "replace").translate(_DIGITS)
+    if _NO_DIGIT in digits:
+        raise TicketCodeError("unknown_code", "not base45")
+    low, middle, high = digits[0:-2:3], digits[1:-2:3], digits[2::3]
+    words = [a + 45 * b + 2025 * c for a, b, c in zip(low, middle, high, strict=True)]
     try:
-        signed: bytes = base45.b45decode(body)
-    except ValueError as exc:
+        return _SIGNED.pack(*words, digits[-2] + 45 * digits[-1])
+    except struct.error as exc:  # a number that two bytes, or the last one, cannot hold
         raise TicketCodeError("unknown_code", "not base45") from exc
-    # the library forgives line ends; a ticket has one text
-    if base45.b45encode(signed).decode("ascii") != body:
-        raise TicketCodeError("unknown_code", "not canonical base45")
-    return signed
 
 
 def _pack(code: TicketCode) -> bytes:
