@@ -51,7 +51,7 @@ ZONE_LIMIT = 1_000_000
 
 
 def run(quick: bool = False, lanes: int = 0) -> dict[str, Any]:
-    """Figures `last_sent_ms`, `last_ack_ms` (medians of the rounds), `acknowledged` (the fewest of a round, in the end),
+    """Figures `last_sent_ms`, `last_ack_ms` (medians), `acknowledged` (in the end; the fewest of a round),
     `acknowledged_in_3_s`, `lanes`, `scans_per_s`, `granted_after` (scans admitted after the trigger: 0), `cut_off`
     (connections that the server closed), `floor_ack_ms`, `load` (of the machine, at the end); ratio `vs_bare_nng`.
     """
