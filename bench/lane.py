@@ -193,9 +193,7 @@ async def _visitor(sim: SimLane, code: str, *, rest: bool) -> float:
 
 def _with_own_lane(text: str) -> str:
     lane = f'id = "{OWN_LANE}"\nname = "{OWN_LANE}"\nto_zone = "park"\n'
-    return (
-        f'{text}[[lanes]]\n{lane}board = {{ path = "dev/s1-board" }}\nreaders = [{{ path = "dev/s1-qr" }}]\n'
-    )
+    return f'{text}[[lanes]]\n{lane}board = {{ path = "dev/s1-board" }}\nreaders = [{{ path = "dev/s1-qr" }}]\n'
 
 
 async def _fill(dsn: Dsn, count: int, passes: int) -> None:

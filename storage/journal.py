@@ -21,7 +21,8 @@ from typing import Any
 import msgspec
 
 RECORDS_MAX = 200_000  # not uploaded yet: weeks of a busy lane; beyond that the journal counts as full
-WAL_PAGES_MAX = 1000  # of 4 kB, before SQLite writes them into the file
+WAL_PAGES_MAX = 4000  # of 4 kB, before SQLite writes them into the file, in the middle of whatever is being written
+TIDY_COMMITS = 64  # after which `tidy` writes them into the file: some 300 pages
 OPEN_RETRY_S = 1.0  # between two tries to open a journal that could not be opened
 BUSY_MS = 2000  # `paifang lane status` may be reading
 DAMAGED_KEPT_MAX = 5  # damaged files that are set aside for somebody to look at
@@ -112,6 +113,7 @@ class Journal:
         self._opened: sqlite3.Connection | None = None
         self._records_max = records_max
         self._count = 0
+        self._commits = 0  # since the last `tidy`
         self._tried_at = -math.inf
 
     def open(self) -> None:
@@ -174,6 +176,7 @@ class Journal:
             try:
                 yield db
                 db.execute("commit")
+                self._commits += 1
             except BaseException:
                 self._count = before
                 with contextlib.suppress(sqlite3.Error):
@@ -188,6 +191,17 @@ class Journal:
         self._count += 1
         assert cursor.lastrowid is not None
         return cursor.lastrowid
+
+    def tidy(self) -> None:
+        """Write the WAL into the file, if it has grown. For a moment at which no visitor waits; never raises.
+
+        Otherwise SQLite does it within one commit in so many, and that visitor waits for two more flushes.
+        """
+        if self._opened is None or self._commits < TIDY_COMMITS:
+            return
+        self._commits = 0
+        with contextlib.suppress(sqlite3.Error):  # it stays in the WAL, and the next commit says what is wrong
+            self._opened.execute("pragma wal_checkpoint(passive)").fetchall()
 
     def append(self, kind: str, body: bytes, at: float) -> int:
         """Add one record by itself; its seq. Raises JournalError."""

@@ -123,6 +123,7 @@ class LaneBook:
                         (statement.grant,),
                     )
                 self._count(db, statement)
+        self._journal.tidy()  # who passed walks on, and the next one waits until the barrier is closed
         return Booked(
             device=statement.device,
             boot=statement.boot,

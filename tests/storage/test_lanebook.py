@@ -11,7 +11,7 @@ from protocols.edge import NewGrant, Use
 from protocols.messages import Counters, Direction, Ended, EndReason, PassageKind, Passed
 from protocols.uploads import RecGrant, RecPassed, RecRefused
 from storage.interfaces import CounterBaseline, LaneLedger
-from storage.journal import JournalError, open_journal
+from storage.journal import TIDY_COMMITS, WAL_PAGES_MAX, JournalError, open_journal
 from storage.lanebook import LaneBook
 
 SUBJECT = b"s" * 16
@@ -186,3 +186,38 @@ def test_a_grant_that_the_disk_did_not_take_is_written_before_its_passage(tmp_pa
 def test_a_note_is_a_record(book: LaneBook) -> None:
     book.note(RecRefused(nonce="n", kind="code", code="expired"), -5.0)
     assert [(record.kind, record.at) for record in book.pending(9)] == [("refused", 0.0)]
+
+
+def test_the_wal_is_written_away_while_somebody_walks_and_not_while_a_visitor_waits(
+    book: LaneBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = book._journal
+    wal = tmp_path / "journal.sqlite-wal"
+    tidied: list[int] = []
+    tidy = journal.tidy
+
+    def watched() -> None:
+        before = journal._commits
+        tidy()
+        tidied.append(before - journal._commits)
+
+    monkeypatch.setattr(journal, "tidy", watched)
+    visitors = 3 * TIDY_COMMITS
+    for number in range(1, visitors + 1):
+        book.grant(grant(number), RECORD)
+        assert len(tidied) == number - 1, "not on the way of who waits"
+        book.passed(person(number, number))
+        book.ended(end(number, f"nonce-{number}", 1))
+    assert len(tidied) == visitors and sum(each > 0 for each in tidied) >= visitors * 3 // (TIDY_COMMITS + 3)
+    assert wal.stat().st_size < 4096 * WAL_PAGES_MAX // 2, "it begins again from its beginning each time"
+    assert kinds(book)[:3] == ["grant", "passed", "ended"]
+
+
+def test_a_journal_that_cannot_be_tidied_says_nothing_and_goes_on(book: LaneBook) -> None:
+    journal = book._journal
+    journal.close()  # whatever is wrong with the file
+    journal._commits = TIDY_COMMITS
+    journal.tidy()
+    journal._opened = None
+    journal._commits = TIDY_COMMITS
+    journal.tidy()
