@@ -22,12 +22,22 @@ from ._supervisor import Supervisor
 if TYPE_CHECKING:
     import pytest  # benchmarks use this module where no pytest is installed
 
-__all__ = ["PATIENT_STEP_S", "PatientClock", "Probe", "patient_time", "running", "serialized", "struct_codec"]
+__all__ = [
+    "PATIENT_STEP_S",
+    "PatientClock",
+    "Probe",
+    "patient_time",
+    "patient_time_with_processes",
+    "running",
+    "serialized",
+    "struct_codec",
+]
 
 WITHIN_S = 1.0  # patience of a probe
 STOP_WITHIN_S = 60.0  # of an orderly stop at the end of a block, before it is cancelled
 PATIENT_BEGINS_S = 10_000.0  # as after some hours, like Trio's own clock: nobody may take the time for a small number
-PATIENT_STEP_S = 0.01  # the most that a patient clock moves between two looks at it
+PATIENT_STEP_S = 0.03  # the most that a patient clock moves between two looks at it
+PATIENT_WITH_PROCESSES_STEP_S = 0.25  # longer than a busy machine keeps a process waiting for its turn
 
 T = TypeVar("T")
 
@@ -114,13 +124,15 @@ def serialized(codec: Callable[[Any], Any] = struct_codec) -> Iterator[None]:
 class PatientClock(trio.abc.Clock):
     """Real time, of which only what this process has lived through is counted.
 
-    Between two looks at it the clock moves by `PATIENT_STEP_S` at most, and no sleep lasts longer than that without a
-    look. So when the machine does something else for a second, both ends of a wire in this process (a driver and its
-    double, a server and a client) see the hundredth of a second that they themselves had, and no deadline between them
-    runs out for it. It never runs ahead of real time: a wait of 1 s takes 1 s or longer. What blocks the event loop
-    does not show on it; measure that with `time.perf_counter`. `wait_all_tasks_blocked` needs a cushion that is
-    shorter than the step.
+    Between two looks at it the clock moves by `step_s` at most, and it is looked at three times as often. So when the
+    machine does something else for a second, both ends of a wire in this process (a driver and its double, a server and
+    a client) see the hundredths of a second that they themselves had, and no deadline between them runs out for it. It
+    never runs ahead of real time: a wait of 1 s takes 1 s or longer. What blocks the event loop does not show on it;
+    measure that with `time.perf_counter`. `wait_all_tasks_blocked` needs a cushion below a third of the step.
     """
+
+    def __init__(self, step_s: float = PATIENT_STEP_S) -> None:
+        self._step_s = step_s
 
     def start_clock(self) -> None:
         self._now = PATIENT_BEGINS_S
@@ -128,16 +140,12 @@ class PatientClock(trio.abc.Clock):
 
     def current_time(self) -> float:
         seen = time.perf_counter()
-        self._now += min(seen - self._seen, PATIENT_STEP_S)
+        self._now += min(seen - self._seen, self._step_s)
         self._seen = seen
         return self._now
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        return min(deadline - self.current_time(), PATIENT_STEP_S)
-
-
-def _run_patiently(main: Callable[..., Any], *arguments: Any, clock: trio.abc.Clock | None = None, **more: Any) -> Any:
-    return trio.run(main, *arguments, clock=clock or PatientClock(), **more)
+        return min(deadline - self.current_time(), self._step_s / 3)
 
 
 def patient_time(request: pytest.FixtureRequest) -> None:
@@ -145,7 +153,19 @@ def patient_time(request: pytest.FixtureRequest) -> None:
 
     For a whole module: `patient = pytest.fixture(autouse=True)(patient_time)`.
     """
+    _patiently(request, PATIENT_STEP_S)
+
+
+def patient_time_with_processes(request: pytest.FixtureRequest) -> None:
+    """The same for a test that talks to processes of its own, whose clocks go on: only whole halts are left out."""
+    _patiently(request, PATIENT_WITH_PROCESSES_STEP_S)
+
+
+def _patiently(request: pytest.FixtureRequest, step_s: float) -> None:
     import pytest
 
+    def run(main: Callable[..., Any], *arguments: Any, clock: trio.abc.Clock | None = None, **more: Any) -> Any:
+        return trio.run(main, *arguments, clock=clock or PatientClock(step_s), **more)
+
     if request.node.get_closest_marker("trio") is not None:  # a test without the event loop has no clock
-        request.node.add_marker(pytest.mark.trio(run=_run_patiently), append=False)
+        request.node.add_marker(pytest.mark.trio(run=run), append=False)

@@ -17,7 +17,10 @@ from websockets.sync.client import connect
 
 from admin_ws._peer import CloseCode
 from admin_ws.testing import StubSite, until
+from core.testing import patient_time
 from protocols.console_accounts import EndSessions
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 ASYNCAPI = json.loads((Path(__file__).parents[2] / "docs" / "console-api.asyncapi.json").read_text(encoding="utf-8"))
 PATIENCE_S = 20.0

@@ -22,6 +22,9 @@ from admin_ws.client import ConsoleClient
 from admin_ws.front import MAX_HEAD_BYTES, BadHead, Head, ReplayStream, Throttle, parse_head, read_head, same_origin
 from admin_ws.pages import load_pages
 from admin_ws.testing import StubSite, until
+from core.testing import patient_time
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 
@@ -181,7 +184,7 @@ async def test_a_send_to_somebody_who_does_not_read_ends(autojump_clock: trio.ab
 # --- on real sockets ---------------------------------------------------------------------------------------------
 
 
-async def exchange(port: int, data: bytes, *, within_s: float = 5.0) -> bytes:
+async def exchange(port: int, data: bytes, *, within_s: float = 30.0) -> bytes:
     """Send bytes to the front and read until it closes."""
     with trio.fail_after(within_s):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
@@ -264,7 +267,7 @@ async def test_damaged_websocket_frames_end_their_connection_and_disturb_nobody(
             await stream.send_all(frames)
             await works(site)
             await stream.send_eof()
-            with trio.fail_after(5.0):
+            with trio.fail_after(30.0):
                 try:
                     while await stream.receive_some():
                         pass

@@ -13,7 +13,10 @@ from wsproto.events import BytesMessage, TextMessage
 from admin_ws._peer import Peer, framed
 from admin_ws.front import ReplayStream
 from admin_ws.testing import until
+from core.testing import patient_time
 from protocols.jsonrpc import Wire
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 FRAMES = ["", "a", "中文" * 20, "x" * 125, "x" * 126, "x" * 65535, "x" * 65536, b"", bytes(70_000)]
 

@@ -15,7 +15,7 @@ from admin_ws.client import ConsoleClient, ConsoleRefused
 from admin_ws.hub import HUB_MAILBOX_CAPACITY, Hub
 from admin_ws.server import Console
 from core import Address, Child, Stop, Supervisor
-from core.testing import running
+from core.testing import patient_time, running
 from paifang._wire_methods import BY_CHANNEL, routes
 from protocols import console as c
 from protocols.console_accounts import CheckSession
@@ -38,6 +38,8 @@ from protocols.console_rights import (
     allows,
 )
 from protocols.jsonrpc import Wire
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 BAD_PARAMS = -32602
 

@@ -13,9 +13,11 @@ from admin_ws.channel import Route
 from admin_ws.client import ConsoleClient, ConsoleClosed, ConsoleRefused
 from admin_ws.testing import StubSite, until
 from core import Address, Child, Stop, Supervisor
-from core.testing import running
+from core.testing import patient_time, running
 from protocols import console as c
 from protocols.console_accounts import CheckSession, EndSessions
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 PATIENCE_S = 20.0
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from core.testing import patient_time
 from drivers.base import CodeRead, DeviceEvent
 from drivers.scanner import QrScanner
 from drivers.serial import open_line
@@ -24,6 +25,8 @@ from paifang._decoders import Decoder
 from paifang._device_find import DeviceToolError, adapters, find, outside
 from paifang.check import load
 from protocols import board4
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 WITHIN_S = 30.0
 SITE = """

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from actors.evacuation.latch import Latch, read_latch, write_latch
+from core.testing import patient_time
 from drivers.nng import LinkClient, SafetyServer
 from drivers.nng.testing import FakeGate, free_addresses, until
 from drivers.testing import BoardDouble, PtyLine
@@ -20,6 +21,8 @@ from paifang.keys import KeyRing
 from paifang.site import Board, Lane, Link, Site, SiteFile, Zone
 from protocols.board4 import Action, State
 from protocols.devicelink import Pass, ReleaseAck, SafetyState
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 
 class Park:

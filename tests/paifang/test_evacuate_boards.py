@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from actors.evacuation import read_latch
+from core.testing import patient_time
 from drivers.base import Barrier
 from drivers.nng.testing import free_addresses
 from drivers.serial import LineBusy, open_line
@@ -23,6 +24,8 @@ from sim.bus import SimBus
 from sim.modbus import SimModbus, SimRelayGate
 from sim.truth import Truth
 from sim.turnstile import SimDigicon, SimMachPower, SimTpw
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 WITHIN_S = 20.0
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from actors.lane import LinkCall
 from actors.testing import heard, only
 from core import Address
-from core.testing import Probe
+from core.testing import Probe, patient_time
 from drivers.nng import LinkClient, LinkTimeout
 from drivers.nng.testing import FakeGate, free_addresses, until
 from paifang._wire_link import link_actor
@@ -27,6 +27,8 @@ from paifang.testing import free_ports
 from protocols.console import FeedEvent
 from protocols.devicelink import Ack, Heartbeat, Hello, Welcome
 from storage.interfaces import OpenCase
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 WAIT_S = 20.0
 

@@ -11,7 +11,7 @@ import trio
 
 from actors.errors import CommandRefused
 from core import Address, Child, Supervisor, inspect_tree
-from core.testing import Probe, running
+from core.testing import Probe, patient_time, running
 from drivers.base import Availability, DeviceDown, DeviceUp
 from drivers.testing import BoardDouble, PrinterDouble, PtyLine
 from paifang._device_specs import device_specs
@@ -21,6 +21,8 @@ from paifang.reload import Reloader, plan
 from protocols.console import DeviceView, Reloaded, ReloadSite
 from protocols.messages import Scan
 from storage.interfaces import AuditEntry
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 WITHIN_S = 15.0
 

@@ -14,13 +14,15 @@ from cryptography import x509
 from admin_ws.client import ConsoleClient
 from admin_ws.testing import StubSite
 from core import Address, Child, Stop, Supervisor
-from core.testing import running
+from core.testing import patient_time, running
 from paifang import webtls
 from paifang.addresses import channel_url
 from paifang.check import check, load
 from paifang.pki import Authority, PkiError
 from paifang.site import WebCertificate
 from paifang.webtls import WEB_FILE, WebTlsError, host_names, web_tls
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 MINIMAL = """
 [site]

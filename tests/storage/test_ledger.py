@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from core import Failed
-from core.testing import Probe
+from core.testing import Probe, patient_time
 from protocols.messages import CredentialKind, Denied, EndReason, Granted, GrantState, PassageKind, Settled
 from storage.audit import audit
 from storage.interfaces import (
@@ -40,6 +40,8 @@ from storage.testing import (
     run_sql,
     setup,
 )
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 
 async def _granted(ledger: LedgerUser, ticket: int, **changes: object) -> Granted:

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from actors.admission import decide
+from core.testing import patient_time
 from protocols.messages import Denied, Granted
 from protocols.rights import SlotTimes
 from storage.audit import audit
@@ -52,6 +53,8 @@ from storage.testing import (
     sale,
     setup,
 )
+
+patient = pytest.fixture(autouse=True)(patient_time)
 
 SLOTS = [SlotTimes(opens="09:00", closes="12:00", places=5), SlotTimes(opens="22:00", closes="02:00", places=2)]
 
