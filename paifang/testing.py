@@ -326,7 +326,7 @@ async def site_rig(
 async def _running_devices(folder: Path, text: str, dsn: Dsn, cluster: Embedded | None) -> AsyncIterator[SiteRig]:
     """The rig with its devices; the server is stopped when the block ends."""
     data = folder / "data"
-    data.mkdir(mode=0o700)
+    data.mkdir(mode=0o700, exist_ok=True)
     site_path = folder / "site.toml"
     site_path.write_text(text, encoding="utf-8")
     KeyRing.init(data / "keys")
