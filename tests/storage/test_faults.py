@@ -409,12 +409,17 @@ async def test_a_batch_is_finished_and_answered_even_if_the_actor_is_cancelled_i
 
             nursery.start_soon(run)
             await started.wait()
-            await trio.sleep(0.3)  # the batch waits for the other session's lock
+            with trio.fail_after(PATIENCE_S):  # the batch waits for the other session's lock
+                while not await database.fetchval(
+                    "select count(*) from pg_stat_activity "
+                    "where wait_event_type = 'Lock' and datname = current_database()"
+                ):
+                    await trio.sleep(0.05)
             scope.cancel()
             await trio.sleep(0.3)
             await replies.expect_nothing(0.1)
             await aio_as_trio(other.execute)("rollback")
-            assert (await replies.expect(Granted, within_s=5)).fresh
+            assert (await replies.expect(Granted, within_s=PATIENCE_S)).fresh
         assert await database.fetchval("select count(*) from holds") == 1
         await _clean(database.dsn)
 
