@@ -24,9 +24,14 @@ from protocols.messages import Base
 from storage.interfaces import LedgerUnavailable
 
 READING_MAX = 8  # different parts under way; more lanes are told to come back
-WAITING_MAX = 32  # requests for the same part
+WAITING_MAX = 64  # requests for the same part: as many as the link has under way
 KEPT_PARTS = 8  # read, and perhaps not fetched yet; 400 kB each at most
 KEPT_S = 30.0
+LOOK_S = 0.2  # for changes, while lanes ask for lists at all
+AWAY_S = 60.0  # a lane that has not asked for so long is not there
+PER_LANE_S = 0.01  # between two wake-ups for what was sold, for each lane that will ask: a hundred questions a second
+HURRY_PER_LANE_S = 0.002  # the same for what was taken back, stopped or changed
+UNREADABLE_S = 2.0  # pause when the database does not say
 
 Wanted = tuple[ListMark | None, ListMark | None, str]
 
@@ -38,6 +43,7 @@ class Source(Protocol):
 
     def running(self) -> AbstractAsyncContextManager[None]: ...
     async def part(self, have: ListMark | None, part: ListMark | None, cursor: str) -> Part: ...
+    async def moved(self, since: int | None) -> tuple[int, bool]: ...
 
 
 class LaneCall(Base, frozen=True, kw_only=True):
@@ -55,33 +61,71 @@ class ListStatistics(msgspec.Struct, frozen=True):
     wholes: int  # whole lists begun
     refused: int  # for want of room
     failed: int  # reads that the database did not answer
+    wakes: int  # lanes were told that there is something new
 
 
 class Lists:
-    """Child of `business`. `source` reads the parts; nothing is read twice at once."""
+    """Child of `business`. `source` reads the parts; nothing is read twice at once.
 
-    def __init__(self, source: Source, *, clock: Callable[[], float] = time.time) -> None:
+    `wake` tells all lanes that something has changed. What was revoked is told at once; what was sold, of which a lane
+    needs to know nothing, only so often that the lanes' questions stay few. A wake-up that is lost costs a lane its own
+    interval.
+    """
+
+    def __init__(
+        self, source: Source, *, clock: Callable[[], float] = time.time, wake: Callable[[], object] | None = None
+    ) -> None:
         self._source = source
         self._clock = clock
+        self._wake = wake
+        self._asked: dict[str, float] = {}  # lane -> when it last asked; lanes of the site file
         self._waiting: dict[Wanted, list[Envelope]] = {}
         self._kept: OrderedDict[Wanted, tuple[Part, float]] = OrderedDict()
-        self._parts = self._bytes = self._wholes = self._refused = self._failed = 0
+        self._parts = self._bytes = self._wholes = self._refused = self._failed = self._wakes = 0
 
     def statistics(self) -> ListStatistics:
-        return ListStatistics(self._parts, self._bytes, self._wholes, self._refused, self._failed)
+        return ListStatistics(self._parts, self._bytes, self._wholes, self._refused, self._failed, self._wakes)
 
     async def run(self, me: Address) -> None:
         self._waiting.clear()
         self._kept.clear()
         async with self._source.running(), trio.open_nursery() as nursery:
+            if self._wake is not None:
+                nursery.start_soon(self._watch, self._wake)
             while True:
                 envelope = await me.receive()
                 match envelope.msg:
-                    case LaneCall(request=link.GetList() as request):
+                    case LaneCall(lane=lane, request=link.GetList() as request):
+                        self._asked[lane] = trio.current_time()
                         self._on_request(envelope, request, nursery)
                     case Stop():
                         nursery.cancel_scope.cancel()
                         return
+
+    async def _watch(self, wake: Callable[[], object]) -> None:
+        """Look for changes and wake the lanes, until cancelled."""
+        seen: int | None = None
+        waiting = hurry = False
+        told_at = float("-inf")
+        while True:
+            await trio.sleep(LOOK_S)
+            now = trio.current_time()
+            lanes = sum(1 for at in self._asked.values() if now - at < AWAY_S)
+            if not lanes:
+                seen, waiting, hurry = None, False, False
+                continue
+            try:
+                newest, older = await self._source.moved(seen)
+            except LedgerUnavailable:
+                await trio.sleep(UNREADABLE_S)
+                continue
+            if seen is None or newest > seen:  # at first: what changed since the list that was just asked for
+                waiting, hurry = True, hurry or older
+            seen = newest
+            if waiting and now - told_at >= lanes * (HURRY_PER_LANE_S if hurry else PER_LANE_S):
+                waiting, hurry, told_at = False, False, now
+                self._wakes += 1
+                wake()
 
     def _on_request(self, envelope: Envelope, request: link.GetList, nursery: trio.Nursery) -> None:
         wanted = request.have, request.part, request.cursor

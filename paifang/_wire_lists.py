@@ -8,6 +8,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from actors._common import offer
+from actors.lane._link import Wake
 from actors.lists import Lists
 from actors.renewals import Renewals
 from actors.uploads import LanePlace, Uploads
@@ -19,7 +21,8 @@ from paifang.pki import Authority
 from paifang.pki_renew import renewed
 from paifang.setups import site_setup
 from paifang.site import SiteFile
-from protocols import devicelink as link
+from protocols import devicelink
+from protocols.devicelink import EVERYBODY
 from protocols.lists import ListKey
 from storage._lists import ListReader
 from storage.connection import Dsn
@@ -36,18 +39,22 @@ class LaneServices:
         self.renewals = address("renewals", 16) if uses_tls(site.link) else None
         self._site = site
         self._data = data
-        self.serves: dict[type[link.WorkRequest], Address] = {link.GetList: self.lists, link.Upload: self.uploads}
+        self.serves: dict[type[devicelink.WorkRequest], Address] = {
+            devicelink.GetList: self.lists,
+            devicelink.Upload: self.uploads,
+        }
         if self.renewals is not None:
-            self.serves[link.Renew] = self.renewals
+            self.serves[devicelink.Renew] = self.renewals
 
-    def children(self, dsn: Dsn | Callable[[], Dsn], keys: KeyRing, ledger: Address) -> list[Child]:
+    def children(self, dsn: Dsn | Callable[[], Dsn], keys: KeyRing, ledger: Address, link: Address) -> list[Child]:
         site = self._site
         reader = ListReader(site_setup(site), dsn, keys=lambda: lane_keys(keys))
+        wake = partial(offer, link, Wake(device=EVERYBODY))
         places = {
             lane.id: LanePlace(lane.from_zone, lane.to_zone, lane.grant_ttl_s, lane.class_) for lane in site.lanes
         }
         children = [
-            Child(self.lists, Lists(reader).run),
+            Child(self.lists, Lists(reader, wake=wake).run),
             Child(self.uploads, Uploads(lanes=places, ledger=ledger).run),
         ]
         if self.renewals is not None:

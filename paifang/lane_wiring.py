@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import structlog
 import trio
 
+from actors._common import offer
 from actors.edge import (
     Clocks,
     Connected,
@@ -27,6 +28,7 @@ from actors.edge import (
     EdgeLedger,
     EdgeLink,
     EdgePolicy,
+    Hint,
     ListActor,
     NeighbourActor,
     PowerActor,
@@ -129,6 +131,7 @@ class BuiltLane:
             on_release=self._on_release,
             lane=lane.id,
             on_wake=lambda: self.link_address.tell(Woken()),
+            on_lists=lambda: offer(self.lists_address, Hint()),
             on_link=lambda up: self.link_address.tell(Connected(up=up)),
             tls=tls,
         )

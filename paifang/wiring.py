@@ -308,7 +308,7 @@ class _Builder:
             Child(self.web, console.run),
             Child(self.occupancy, occupancy.run),
             Child(self.ledger, ledger.run, shutdown_s=10.0),
-            *self.lane_services.children(self.dsn, self.keys, self.ledger),
+            *self.lane_services.children(self.dsn, self.keys, self.ledger, self.link),
             Child(self.admission, admission.run),
             Child(self.passes, passes.run),
             Child(self.sales, self._sales(verifier).run),

@@ -42,6 +42,11 @@ class IdSource:
 new_id = IdSource()
 
 
+def id_at(at: float) -> int:
+    """Below every id that was made later than `at` (seconds since the epoch)."""
+    return max(0, int((at - ID_EPOCH_S) * 1000)) << ID_RANDOM_BITS
+
+
 class Direction(StrEnum):
     ENTRY = "entry"
     EXIT = "exit"

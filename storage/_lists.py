@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import time as clock_time
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -26,6 +27,7 @@ from trio_asyncio import aio_as_trio
 
 from protocols.clock import business_day
 from protocols.lists import DELTA, PART_BYTES_MAX, SAME, WHOLE, KeyLines, ListMark, ListZone, Part, encode_line, pack
+from protocols.messages import id_at
 from protocols.rights import decode
 from storage._batch import FAILURES
 from storage._zones import Zone
@@ -42,6 +44,9 @@ PART_CODES = 20_000  # codes printed in advance in one part
 QUERY_LIMIT_S = 5.0
 CONNECT_LIMIT_S = 3.0
 TOKEN_BYTES = 6
+JUST_SOLD_S = 30.0  # a ticket that changes within this time of its sale is no news that anybody waits for
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -99,10 +104,30 @@ class ListReader:
 
     async def part(self, have: ListMark | None, part: ListMark | None, cursor: str) -> Part:
         """The answer to `protocols.devicelink.GetList`. Raises LedgerUnavailable."""
+        return await self._alone(partial(self._part, have, part, cursor))
+
+    async def moved(self, since: int | None) -> tuple[int, bool]:
+        """How far the changes are, and whether one behind `since` is of something that was not just sold.
+
+        Raises LedgerUnavailable.
+        """
+        return await self._alone(partial(self._moved, since))
+
+    async def _moved(self, since: int | None) -> tuple[int, bool]:
+        if since is None:
+            row = await self._row("newest")
+            assert row is not None
+            return row["change"], False
+        row = await self._row("moved", since, id_at(self._clock() - JUST_SOLD_S))
+        assert row is not None
+        return row["change"], row["older"]
+
+    async def _alone(self, read: Callable[[], Awaitable[T]]) -> T:
+        """One at a time, within its time. Raises LedgerUnavailable."""
         async with self._one:
             try:
                 with trio.fail_after(QUERY_LIMIT_S + CONNECT_LIMIT_S):
-                    return await self._part(have, part, cursor)
+                    return await read()
             except (*FAILURES, TimeoutError, trio.TooSlowError) as exc:
                 await self._close()
                 raise LedgerUnavailable(f"no list can be read: {exc or type(exc).__name__}") from exc

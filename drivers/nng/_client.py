@@ -25,6 +25,7 @@ from drivers.nng._errors import LinkTimeout
 from drivers.nng._throttle import Throttle
 from drivers.nng._tls import LinkTls, client_config
 from protocols.devicelink import (
+    EVERYBODY,
     MAX_SAFETY_BYTES,
     MAX_WORK_BYTES,
     VERSION,
@@ -105,7 +106,8 @@ class LinkClient:
 
     `on_release` is called once per incident, synchronously, as soon as a release with a good signature arrives from
     anywhere; `sensed` is asked for the state that acknowledgements and polls report.  `on_link(up)` tells when the
-    work connection comes (say `Hello` then) and goes.  Losing the link opens and closes nothing.
+    work connection comes (say `Hello` then) and goes.  `on_wake`: commands wait to be fetched; `on_lists`: the lists of
+    lane controllers have changed.  Losing the link opens and closes nothing.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class LinkClient:
         on_release: Callable[[Release], None],
         lane: str = "",
         on_wake: Callable[[], None] = lambda: None,
+        on_lists: Callable[[], object] = lambda: None,
         on_link: Callable[[bool], None] = lambda up: None,
         boot: str | None = None,
         clock: Callable[[], float] = time.time,
@@ -137,6 +140,7 @@ class LinkClient:
         self.sensed = sensed
         self._on_release = on_release
         self._on_wake = on_wake
+        self._on_lists = on_lists
         self._on_link = on_link
         self._clock = clock
         self._work_tls = None if tls is None else client_config(tls)
@@ -304,9 +308,13 @@ class LinkClient:
                 except LinkError as exc:
                     self.log("bad_publication", error=str(exc)[:200])
                     continue
-                if isinstance(publication, Wake) and publication.device == self.device:
+                if not isinstance(publication, Wake):
+                    continue
+                if publication.device == self.device:
                     self._wakes += 1
                     self._on_wake()
+                elif publication.device == EVERYBODY:
+                    self._on_lists()
 
     def _link_changed(self, work: pynng.Req0, up: bool) -> None:
         if self._work is not work:  # the end of a connection that we have closed ourselves

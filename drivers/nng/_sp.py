@@ -340,6 +340,11 @@ class Publisher:
         self._open = False
         self.slow = 0  # subscribers cut off because they did not keep up
 
+    @property
+    def subscribers(self) -> int:
+        """Connected now."""
+        return len(self._outlets)
+
     async def run(
         self, listeners: Listeners, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:

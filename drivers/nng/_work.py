@@ -32,6 +32,9 @@ CONTEXTS = 64  # requests that are worked on at the same time, over all devices
 PER_DEVICE = 8  # of these for one device name, so that one that floods leaves room for the others
 ANSWER_DEADLINE_S = 2.0  # the handler must answer within this, or the device hears `unavailable`
 RECEIVE_MAX_BYTES = MAX_WORK_BYTES + 64 * 1024  # up to here we answer `bad_message`; beyond it the connection ends
+WAKES_AT_ONCE = 8  # half of what may wait for a subscriber, who hears everybody's
+WAKE_STEP_S = 0.02
+WAKES_MAX = 4096  # devices that wait to be woken
 ERROR_TEXT_MAX = 200  # characters of a complaint that go back to the device
 
 Handler = Callable[[WorkRequest], Awaitable[WorkReply]]
@@ -53,6 +56,8 @@ class WorkStatistics(msgspec.Struct, frozen=True, kw_only=True):
     too_many: int
     unsent_answers: int  # the device did not take its answer
     wakes: int
+    wake_subscribers: int  # open now
+    slow_subscribers: int  # cut off because they did not keep up; they come again
     connections: int  # open now
     busy: int  # requests being worked on now
     busy_max: int
@@ -102,6 +107,9 @@ class WorkServer:
         self._answer_deadline_s = answer_deadline_s
         self._clock = clock
         self._throttle = Throttle()
+        self._to_wake: dict[str, None] = {}
+        self._wake_wanted = trio.Event()
+        self._woken, self._woken_at = 0, float("-inf")  # in this step, and when it began
         self._busy: dict[str, int] = {}
         self._busy_total = 0
         self._busy_max = 0
@@ -124,8 +132,10 @@ class WorkServer:
                 nursery.start_soon(self._replier.run, work)
                 await nursery.start(self._publisher.run, wake)
                 nursery.start_soon(self._tell_drops)
+                nursery.start_soon(self._wake_others)
                 task_status.started()
         finally:
+            self._to_wake.clear()
             self._log_drops()
 
     def end(self, name: str) -> int:
@@ -137,9 +147,36 @@ class WorkServer:
         return self._work.recheck() + self._wake.recheck()
 
     def wake(self, device: str) -> None:
-        """Tell `device` to fetch. Never blocks, never raises; a lost wake-up only costs the device's own interval."""
+        """Tell `device` to fetch. Never blocks, never raises; a lost wake-up only costs the device's own interval.
+
+        Of many at once the first leave in the caller's turn and the others a few at a time, so that no subscriber is
+        cut off for being slow.  A device that waits for its wake-up already gets one.
+        """
+        now = trio.current_time()
+        if now - self._woken_at >= WAKE_STEP_S:
+            self._woken, self._woken_at = 0, now
+        if not self._to_wake and self._woken < WAKES_AT_ONCE:
+            self._wake_now(device)
+        elif len(self._to_wake) < WAKES_MAX:
+            self._to_wake[device] = None
+            self._wake_wanted.set()
+
+    def _wake_now(self, device: str) -> None:
+        self._woken += 1
         if self._publisher.publish(publish_wake(device)):
             self._wakes += 1
+
+    async def _wake_others(self) -> None:
+        """Those that had to wait, in the order in which they came."""
+        while True:
+            await self._wake_wanted.wait()
+            self._wake_wanted = trio.Event()
+            while self._to_wake:
+                await trio.sleep(WAKE_STEP_S)
+                self._woken, self._woken_at = 0, trio.current_time()
+                for device in list(self._to_wake)[:WAKES_AT_ONCE]:
+                    del self._to_wake[device]
+                    self._wake_now(device)
 
     def statistics(self) -> WorkStatistics:
         return WorkStatistics(
@@ -154,6 +191,8 @@ class WorkServer:
             too_many=self._too_many,
             unsent_answers=self._replier.unsent,
             wakes=self._wakes,
+            wake_subscribers=self._publisher.subscribers,
+            slow_subscribers=self._publisher.slow,
             connections=self._connections,
             busy=self._busy_total,
             busy_max=self._busy_max,

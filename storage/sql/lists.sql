@@ -13,6 +13,16 @@ select greatest((select max(ledger_seq) from grants where site = $1),
   from (select 1) one
   left join (select * from list_versions where site = $1 order by version desc limit 1) v on true
 
+-- name: newest
+-- How far the list of changes is.
+select coalesce(max(change), 0) as change from list_changes where site = $1
+
+-- name: moved
+-- The same, and whether one of those behind $2 is of something that was there before: a ticket whose number is below $3,
+-- or what every list carries (ticket 0).
+select coalesce(max(change), $2) as change, coalesce(bool_or(ticket < $3), false) as older
+  from list_changes where site = $1 and change > $2
+
 -- name: known
 select ledger_seq, change, extract(epoch from made_at)::float8 as made_at, keys
   from list_versions where site = $1 and version = $2 and token = $3

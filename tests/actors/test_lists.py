@@ -26,12 +26,20 @@ class Source:
         self.takes_s = 0.1
         self.down = False
         self.open = False
+        self.change, self.older = 7, False
+        self.looked = 0
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         self.open = True
         yield
         self.open = False
+
+    async def moved(self, since: int | None) -> tuple[int, bool]:
+        self.looked += 1
+        if self.down:
+            raise LedgerUnavailable("away")
+        return self.change, since is not None and self.change > since and self.older
 
     async def part(self, have: ListMark | None, part: ListMark | None, cursor: str) -> Part:
         assert self.open
@@ -53,10 +61,10 @@ async def _actor() -> AsyncIterator[tuple[Source, Lists, Address]]:
         yield source, actor, address
 
 
-def _call(cursor: str = "", *, seq: int = 1, have: ListMark | None = None) -> LaneCall:
+def _call(cursor: str = "", *, seq: int = 1, have: ListMark | None = None, lane: str = "lane1") -> LaneCall:
     part = MARK if cursor else None
     request = link.GetList(device="g", boot="b", seq=seq, at=1.0, have=have, part=part, cursor=cursor)
-    return LaneCall(lane="lane1", request=request)
+    return LaneCall(lane=lane, request=request)
 
 
 async def test_a_list_comes_part_by_part_and_each_is_read_once(autojump_clock: object) -> None:
@@ -145,3 +153,68 @@ async def test_no_number_of_lanes_makes_more_than_a_few_reads(autojump_clock: ob
         assert codes == ["too_many"] * (100 - module.READING_MAX)
         assert actor.statistics().refused == len(codes)
         assert isinstance(await address.ask(_call(), 2.0), link.ListPart)
+
+
+@asynccontextmanager
+async def _waking(lanes: int) -> AsyncIterator[tuple[Source, list[float], Lists]]:
+    """With lanes that ask every five seconds; the times at which they were woken."""
+    source, woken = Source(), []
+    actor = Lists(source, wake=lambda: woken.append(trio.current_time()))
+    address = Address("lists", capacity=256)
+
+    async def ask() -> None:
+        while True:
+            for number in range(lanes):
+                await address.ask(_call("4", lane=f"lane{number}"), 5.0)
+            await trio.sleep(5.0)
+
+    async with running(Supervisor("test", [Child(address, actor.run)])), trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.sleep(3.0)
+        assert len(woken) == 1  # for what changed between their lists and our first look
+        woken.clear()
+        yield source, woken, actor
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_change_wakes_the_lanes_at_once_and_once(autojump_clock: object) -> None:
+    async with _waking(1) as (source, woken, actor):
+        assert woken == []
+        source.change += 1
+        start = trio.current_time()
+        await trio.sleep(3.0)
+        assert [at - start < 2 * module.LOOK_S for at in woken] == [True]
+        assert actor.statistics().wakes == 2
+
+
+async def test_many_lanes_are_woken_for_sales_now_and_then_and_for_a_revocation_sooner(autojump_clock: object) -> None:
+    async with _waking(200) as (source, woken, _):
+        for _ in range(100):  # a sale every tenth of a second
+            source.change += 1
+            await trio.sleep(0.1)
+        assert 4 <= len(woken) <= 7  # two seconds apart
+        await trio.sleep(5.0)
+        woken.clear()
+        source.change, source.older = source.change + 1, False
+        await trio.sleep(0.5)
+        source.change, source.older = source.change + 1, True
+        start = trio.current_time()
+        await trio.sleep(1.0)
+        assert len(woken) == 2
+        assert woken[1] - start < 0.5
+
+
+async def test_nobody_is_woken_for_a_database_that_is_away_or_when_no_lane_asks(autojump_clock: object) -> None:
+    async with _waking(1) as (source, woken, _):
+        source.down = True
+        source.change += 1
+        await trio.sleep(10.0)
+        assert woken == []
+        source.down = False
+        await trio.sleep(3.0)
+        assert len(woken) == 1
+    source = Source()
+    actor, address = Lists(source, wake=lambda: woken.append(0.0)), Address("lists", capacity=8)
+    async with running(Supervisor("test", [Child(address, actor.run)])):
+        await trio.sleep(60.0)
+        assert source.looked == 0

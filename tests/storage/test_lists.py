@@ -132,6 +132,21 @@ async def test_what_the_office_revokes_is_in_the_next_delta() -> None:
         assert cards == {f"{old}{card.ticket}": ("superseded", 0), f"{new}{card.ticket}": ("active", 1)}
 
 
+async def test_what_has_moved_is_told_and_whether_it_was_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with _site() as (_, ledger, lane):
+        start, older = await lane.reader.moved(None)
+        assert not older
+        assert await lane.reader.moved(start) == (start, False)
+        (sold,) = await ledger.sell("adult")
+        after, older = await lane.reader.moved(start)
+        assert (after > start, older) == (True, False)
+        await ledger.ask(command(HoldTicket, ticket=sold.ticket, held=True))
+        held, older = await lane.reader.moved(after)
+        assert (held > after, older) == (True, False), "just sold"
+        monkeypatch.setattr(_lists, "JUST_SOLD_S", -3600.0)  # as if it were an hour later
+        assert await lane.reader.moved(after) == (held, True)
+
+
 async def test_no_secret_and_no_number_is_in_the_list() -> None:
     async with _site() as (_, ledger, lane):
         await ledger.sell("annual", card_hash=hash_id("card", "04A1"), template_enc=b"face", tenders=[("cash", 30_000)])

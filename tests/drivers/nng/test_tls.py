@@ -22,7 +22,7 @@ from drivers.nng import (
 )
 from drivers.nng.testing import FakeGate, free_addresses, until
 from paifang.pki import Authority, device_tls, read_revoked, server_tls
-from protocols.devicelink import Ack, Heartbeat, Refused, SafetyState, sign_release
+from protocols.devicelink import EVERYBODY, Ack, Heartbeat, Refused, SafetyState, sign_release
 
 patient = pytest.fixture(autouse=True)(patient_time)
 
@@ -301,3 +301,48 @@ async def test_a_renewed_certificate_is_taken_into_use_without_losing_a_question
         assert False not in links
         assert client.connected
         assert client.statistics().resent == 0
+
+
+async def test_five_hundred_wake_ups_at_once_reach_everybody_and_cut_nobody_off(authority):
+    """With TLS every publication waits for its subscriber: what is too much at once would cost the connection."""
+    names = ["gate-0", "gate-250", "gate-499"]
+    woken, lists = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+
+    def client(addresses, name):
+        def wake():
+            woken[name] += 1
+
+        def listed():
+            lists[name] += 1
+
+        gate = FakeGate()
+        return LinkClient(
+            addresses,
+            name,
+            KEYS,
+            site="demo",
+            sensed=gate.sensed,
+            on_release=gate.release,
+            on_wake=wake,
+            on_lists=listed,
+            tls=issued(authority, name),
+        )
+
+    async with site(authority) as (addresses, work, _, nursery):
+        for name in names:
+            await nursery.start(client(addresses, name).run)
+
+        def everybody_is_there():
+            work.wake(EVERYBODY)
+            return all(lists.values())
+
+        await until(everybody_is_there, WAIT_S)
+        connections = work.statistics().wake_subscribers
+        assert connections == len(names)
+        for _ in range(2):  # the second is while the first has not all left
+            for number in range(500):
+                work.wake(f"gate-{number}")
+        await until(lambda: all(woken.values()), WAIT_S)
+        assert all(count <= 2 for count in woken.values()), woken
+        assert work.statistics().slow_subscribers == 0
+        assert work.statistics().wake_subscribers == connections
