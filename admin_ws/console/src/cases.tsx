@@ -3,7 +3,7 @@
 import { computed, effect, signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { dateTime, duration } from "./format";
+import { dateTime, span } from "./format";
 import { pick, t, word } from "./i18n";
 import { Icon } from "./icons";
 import { go, href, route } from "./router";
@@ -95,8 +95,7 @@ export function CasesCard(): JSX.Element | null {
 }
 
 function age(one: CaseView): string {
-  const s = serverNow.value - one.opened_at;
-  return s < 3600 ? duration(s) : s < 86_400 ? `${(s / 3600).toFixed(1)} h` : `${Math.floor(s / 86_400)} d`;
+  return span(serverNow.value - one.opened_at);
 }
 
 export function Cases(): JSX.Element {
@@ -140,8 +139,8 @@ export function Cases(): JSX.Element {
                 <th scope="col">{t("lane")}</th>
                 <th scope="col">{t("detail")}</th>
                 <th scope="col">{t("state")}</th>
-                <th scope="col">{t("assignedTo")}</th>
-                <th scope="col">{t("since")}</th>
+                <th scope="col" class="beside">{t("assignedTo")}</th>
+                <th scope="col" class="beside">{t("since")}</th>
               </tr>
             </thead>
             <tbody>
@@ -159,11 +158,11 @@ export function Cases(): JSX.Element {
                     <Icon name={one.severity === "alarm" ? "octagon" : one.severity === "warning" ? "triangle" : "dot"} size="1em" />{" "}
                     {word("alarm", one.kind)}
                   </td>
-                  <td>{one.lane === "" ? "" : <a href={href("lanes", one.lane)}>{laneName(one.lane)}</a>}</td>
+                  <td class="nowrap">{one.lane === "" ? "" : <a href={href("lanes", one.lane)}>{laneName(one.lane)}</a>}</td>
                   <td class="wide">{one.detail}</td>
                   <td>{word("caseState", one.state)}</td>
-                  <td>{one.assigned_to}</td>
-                  <td class="nowrap">
+                  <td class="beside">{one.assigned_to}</td>
+                  <td class="nowrap beside">
                     {age(one)} <span class="muted">{dateTime(one.opened_at)}</span>
                   </td>
                 </tr>

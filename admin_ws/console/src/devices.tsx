@@ -23,9 +23,12 @@ export function Devices(): JSX.Element | null {
         <ul>
           {bad.map((view) => (
             <li key={view.device}>
-              <strong>{view.device}</strong> {word("device", view.kind)}
-              {view.lane && ` · ${laneName(view.lane)}`} · {word("availability", view.availability)}
-              {view.detail && <span class="muted"> · {view.detail}</span>}
+              <strong>
+                {word("device", view.kind)}
+                {view.lane && ` · ${laneName(view.lane)}`}
+              </strong>{" "}
+              {word("availability", view.availability)}
+              {view.detail && ` · ${view.detail}`} <span class="muted id">{view.device}</span>
             </li>
           ))}
         </ul>

@@ -2,7 +2,7 @@
 
 import { computed, signal } from "@preact/signals";
 import type { JSX } from "preact";
-import { clock, count, duration } from "./format";
+import { clock, count, span } from "./format";
 import { pick, t, word } from "./i18n";
 import { Icon } from "./icons";
 import { go, href, route } from "./router";
@@ -12,7 +12,6 @@ import type { DeviceView } from "./types";
 const TRACE_SHOWN = 40; // lines
 const ERRORS_SHOWN = 0.001; // one damaged frame in a thousand is the weather of a long line
 const SKEW_SHOWN_S = 2; // a clock that is off by less is right enough
-const SILENT_S = 3600; // nothing said for so long deserves a look only beside others; it is shown, not coloured
 
 const search = signal("");
 const onlyBad = signal(false);
@@ -61,10 +60,10 @@ export function DevicesPage(): JSX.Element {
                 <th scope="col">{t("lane")}</th>
                 <th scope="col">{t("health")}</th>
                 <th scope="col">{t("lastSaid")}</th>
-                <th scope="col" class="number">{t("frames")}</th>
-                <th scope="col" class="number">{t("errors")}</th>
-                <th scope="col" class="number">{t("reconnectsShort")}</th>
-                <th scope="col">{t("firmware")}</th>
+                <th scope="col" class="number beside">{t("frames")}</th>
+                <th scope="col" class="number beside">{t("errors")}</th>
+                <th scope="col" class="number beside">{t("reconnectsShort")}</th>
+                <th scope="col" class="beside">{t("firmware")}</th>
               </tr>
             </thead>
             <tbody>
@@ -88,21 +87,23 @@ function Row({ view, isChosen }: { view: DeviceView; isChosen: boolean }): JSX.E
       <th scope="row">
         <a href={isChosen ? href("devices") : href("devices", view.device)}>{view.device}</a>
       </th>
-      <td>{word("device", view.kind)}</td>
-      <td>{view.lane === "" ? "" : <a href={href("lanes", view.lane)}>{laneName(view.lane)}</a>}</td>
+      <td class="nowrap">{word("device", view.kind)}</td>
+      <td class="nowrap">{view.lane === "" ? "" : <a href={href("lanes", view.lane)}>{laneName(view.lane)}</a>}</td>
       <td class={troubled ? "warn" : "good"}>
-        <Icon name={troubled ? "plug" : "check"} size="1em" /> {word("availability", view.availability)}
-        {view.since !== null && <span class="muted"> {ago(view.since)}</span>}
+        <span class="nowrap">
+          <Icon name={troubled ? "plug" : "check"} size="1em" /> {word("availability", view.availability)}
+        </span>
+        {view.since !== null && <span class="muted nowrap"> {ago(view.since)}</span>}
         {troubled && view.detail !== "" && <small class="detail">{view.detail}</small>}
       </td>
       <td>
         {view.last_said}
         {view.last_said_at !== null && <span class="muted"> {clock(view.last_said_at)}</span>}
       </td>
-      <td class="number">{view.frames > 0 ? count(view.frames) : ""}</td>
-      <td class={`number ${(view.error_rate ?? 0) >= ERRORS_SHOWN ? "warn" : ""}`}>{errors(view)}</td>
-      <td class="number">{view.reconnects || ""}</td>
-      <td>
+      <td class="number beside">{view.frames > 0 ? count(view.frames) : ""}</td>
+      <td class={`number nowrap beside ${(view.error_rate ?? 0) >= ERRORS_SHOWN ? "warn" : ""}`}>{errors(view)}</td>
+      <td class="number beside">{view.reconnects || ""}</td>
+      <td class="beside">
         {view.firmware}
         {view.clock_skew_s !== null && Math.abs(view.clock_skew_s) >= SKEW_SHOWN_S && (
           <span class="warn"> {t("clockSkew", { s: view.clock_skew_s.toFixed(1) })}</span>
@@ -118,9 +119,7 @@ function errors(view: DeviceView): string {
 }
 
 function ago(at: number): string {
-  const s = Math.max(0, serverNow.value - at);
-  if (s < SILENT_S) return duration(s);
-  return s < 24 * 3600 ? `${(s / 3600).toFixed(1)} h` : `${Math.floor(s / 86400)} d`;
+  return span(serverNow.value - at);
 }
 
 /** What the page heard of it: its lines of the feed, newest first. */

@@ -252,7 +252,10 @@ function Path({ trace }: { trace: string }): JSX.Element {
                     </svg>
                   </td>
                   <th scope="row">{step.actor}</th>
-                  <td>{step.message}</td>
+                  <td>
+                    {word("message", step.message)}
+                    {word("message", step.message) !== step.message && <small class="muted id"> {step.message}</small>}
+                  </td>
                   <td class="number">{step.waited_ms >= 0.05 ? step.waited_ms.toFixed(1) : ""}</td>
                   <td>
                     {pick(step.text_zh, step.text_en)} {step.code !== "" && <code>{step.code}</code>}

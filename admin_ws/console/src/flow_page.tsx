@@ -149,6 +149,11 @@ function Reasons({ told }: { told: FlowReport }): JSX.Element {
         ))}
         {told.refusals.length === 0 && <li class="muted">{t("noRefusals")}</li>}
       </ul>
+      {!told.complete && (
+        <p class="warn" role="note" data-testid="incomplete">
+          <Icon name="triangle" size="1em" /> {t("refusalsIncomplete")}
+        </p>
+      )}
     </section>
   );
 }

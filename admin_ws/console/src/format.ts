@@ -1,6 +1,6 @@
 // Numbers, money and times as people read them.
 
-import { language } from "./i18n";
+import { language, t } from "./i18n";
 
 export function clock(epochS: number, seconds = true): string {
   const date = new Date(epochS * 1000);
@@ -26,6 +26,15 @@ export function count(n: number): string {
   return n < 1000 && n >= 0 ? String(n) : thousands.format(n);
 }
 
+/** How long something has lasted: one figure with its unit, as people say it. */
+export function span(s: number): string {
+  if (s < 60) return t("seconds", { n: Math.max(0, Math.floor(s)) });
+  if (s < 3600) return t("minutes", { n: Math.floor(s / 60) });
+  if (s < 86_400) return t("hours", { n: (s / 3600).toFixed(1) });
+  return t("days", { n: Math.floor(s / 86_400) });
+}
+
+/** Minutes and seconds of something that runs now. */
 export function duration(s: number): string {
   const whole = Math.max(0, Math.floor(s));
   const two = (n: number) => String(n).padStart(2, "0");

@@ -3,44 +3,17 @@
 import { signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { clock, duration } from "./format";
+import { clock, span } from "./format";
 import { pick, t } from "./i18n";
 import { Icon } from "./icons";
 import { call, type CallError } from "./rpc";
 import { asCallError, laneIds, laneName, may, serverNow, zoneIds, zoneName } from "./store";
+import type { KindView, Modes } from "./types";
 
 const LOOK_EVERY_MS = 5_000;
 const REASON_MOST = 200; // characters, as the server takes them
 
-/** As `protocols/modes.py` has them. */
-export interface ModeView {
-  mode: number;
-  kind: string;
-  subject: string;
-  zh: string;
-  en: string;
-  owner: string;
-  reason: string;
-  since: number;
-  until: number;
-  in_force: boolean;
-}
-
-interface KindView {
-  kind: string;
-  of: string;
-  zh: string;
-  en: string;
-  max_minutes: number;
-  subjects: string[];
-}
-
-export interface Modes {
-  modes: ModeView[];
-  kinds: KindView[];
-}
-
-const modes = signal<Modes>({ modes: [], kinds: [] });
+const modes = signal<Modes>({ type: "Modes", modes: [], kinds: [] });
 const problem = signal<CallError | null>(null);
 
 async function load(): Promise<void> {
@@ -106,7 +79,7 @@ export function ModesCard(): JSX.Element {
                   <td>{one.owner}</td>
                   <td class="wide">{one.reason}</td>
                   <td class="nowrap">
-                    {clock(one.until, false)} <span class="muted">{duration(one.until - serverNow.value)}</span>
+                    {clock(one.until, false)} <span class="muted">{t("stillFor", { time: span(one.until - serverNow.value) })}</span>
                     {!one.in_force && <span class="warn"> {t("notInForce")}</span>}
                   </td>
                   <td>{may("mode.end") && <End mode={one.mode} />}</td>

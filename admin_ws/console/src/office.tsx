@@ -101,6 +101,7 @@ export function Office(): JSX.Element {
         </p>
       )}
       {order.value !== null && <Order found={order.value} />}
+      {order.value === null && problem.value === null && told.value === "" && <p class="card muted hint">{t("officeHint")}</p>}
     </div>
   );
 }

@@ -1,7 +1,6 @@
 // The console channel from the page's side: JSON-RPC 2.0 over one WebSocket, which comes back by itself.
 
 import { signal } from "@preact/signals";
-import type { Modes, ModeView } from "./modes";
 import type { Actor } from "./system";
 import type * as T from "./types";
 
@@ -51,8 +50,8 @@ export interface Methods {
   "zone.stop": [T.StopZoneForParams, T.Done];
   "zone.calibrate": [T.CalibrateZoneParams, T.Done];
   "evacuation.count": [T.CountOutParams, T.Done];
-  "mode.list": [Record<string, never>, Modes];
-  "mode.start": [{ kind: string; subject: string; minutes: number; reason: string }, ModeView];
+  "mode.list": [Record<string, never>, T.Modes];
+  "mode.start": [{ kind: string; subject: string; minutes: number; reason: string }, T.ModeView];
   "mode.end": [{ mode: number; reason: string }, T.Done];
   "sales.products": [T.ListProductsParams, T.Products];
   "sales.sell": [T.SellParams, T.Sold];

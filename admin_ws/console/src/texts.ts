@@ -102,6 +102,8 @@ export const texts = {
   entries: ["进入", "Entries"],
   exits: ["离开", "Exits"],
   refused: ["拒绝", "Refused"],
+  seconds: ["{n} 秒", "{n} s"],
+  days: ["{n} 天", "{n} d"],
   minutes: ["{n} 分钟", "{n} min"],
   hours: ["{n} 小时", "{n} h"],
   // devices

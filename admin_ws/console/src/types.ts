@@ -1322,5 +1322,75 @@ export interface Wallet {
 }
 export type WalletParams = Params<Wallet, "ticket" | "link" | "short" | "product_zh" | "product_en" | "valid_from" | "valid_to">;
 
+/** One row of the table of modes. `of`: lane | zone | site; `lane_mode` is what its lanes are set to. */
+export interface ModeKind {
+  kind: string;
+  of: string;
+  zh: string;
+  en: string;
+  lane_mode: string;
+  stop: string;
+}
+export type ModeKindParams = Params<ModeKind, "kind" | "of" | "zh" | "en">;
+
+/** A mode that runs, as it is kept on disk. `schedule` names the opening of a schedule that started it. */
+export interface Running {
+  mode: number;
+  kind: string;
+  subject: string;
+  owner: string;
+  reason: string;
+  since: number;
+  until: number;
+  schedule: string;
+}
+export type RunningParams = Params<Running, "mode" | "kind" | "subject" | "owner" | "reason" | "since" | "until">;
+
+/** mode.start: `minutes` 0 is the longest time allowed. A running one of the same kind and subject is replaced. */
+export interface StartMode {
+  type: "StartMode";
+  kind: string;
+  subject: string;
+  minutes: number;
+  reason: string;
+  by: string;
+}
+export type StartModeParams = Params<StartMode, "kind" | "subject">;
+
+/** mode.end: end a running mode before its time. A reason is required. */
+export interface EndMode {
+  type: "EndMode";
+  mode: number;
+  reason: string;
+  by: string;
+}
+export type EndModeParams = Params<EndMode, "mode">;
+
+/** mode.list: the table of modes, and what runs. */
+export interface ListModes {
+  type: "ListModes";
+}
+export type ListModesParams = Params<ListModes, never>;
+
+/** A kind of mode at this site, and what it may be of. */
+export interface KindView {
+  type: "KindView";
+  kind: string;
+  of: string;
+  zh: string;
+  en: string;
+  max_minutes: number;
+  subjects: string[];
+}
+export type KindViewParams = Params<KindView, "kind" | "of" | "zh" | "en" | "max_minutes" | "subjects">;
+
+/** Answer to mode.list; the newest first. */
+export interface Modes {
+  type: "Modes";
+  modes: ModeView[];
+  kinds: KindView[];
+}
+export type ModesParams = Params<Modes, "modes" | "kinds">;
+
 /** What a caller must give, and what may be left to its default. */
 export type Params<T, Required extends keyof T> = Pick<T, Required> & Partial<T>;

@@ -5,7 +5,7 @@ import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { clock, dateTime } from "./format";
 import { Dialog } from "./dialog";
-import { pick, t } from "./i18n";
+import { pick, t, word } from "./i18n";
 import { Icon } from "./icons";
 import { call, type CallError } from "./rpc";
 import { asCallError, may, serverNow, session } from "./store";
@@ -53,7 +53,7 @@ function isPassword(answer: unknown): answer is OneTimePassword {
 
 function roleName(role: string): string {
   const known = roles.value.find((one) => one.role === role);
-  return known === undefined ? role || t("noRole") : pick(known.name_zh, known.name_en);
+  return known === undefined ? (role === "" ? t("noRole") : word("role", role)) : pick(known.name_zh, known.name_en);
 }
 
 type Asking = { what: "create" } | { what: "role" | "disable" | "remove" | "password" | "totp"; user: UserRow };

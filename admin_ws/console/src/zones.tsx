@@ -58,32 +58,34 @@ function Zone({ id, plain }: { id: string; plain: boolean }): JSX.Element {
       <p class="figure">
         <strong>{count(view.inside)}</strong>
         <span class="muted">{limit === null ? ` ${t("inside")} · ${t("noLimit")}` : ` / ${count(limit)}`}</span>
-        {limit !== null && <span class="percent">{Math.floor((view.inside / limit) * 100)} %</span>}
       </p>
       {limit === null ? (
         <div class="gauge gauge-none" />
       ) : (
-        <svg
-          class="gauge"
-          viewBox="0 0 100 8"
-          preserveAspectRatio="none"
-          role="meter"
-          aria-label={`${view.name}: ${t("inside")}`}
-          aria-valuenow={view.inside}
-          aria-valuemin={0}
-          aria-valuemax={limit}
-        >
-          <rect class="gauge-all" width="100" height="8" />
-          <rect class="gauge-in" width={share} height="8" />
-          <rect class="gauge-held" x={share} width={heldShare} height="8" />
-        </svg>
+        <div class="gauge-line">
+          <svg
+            class="gauge"
+            viewBox="0 0 100 8"
+            preserveAspectRatio="none"
+            role="meter"
+            aria-label={`${view.name}: ${t("inside")}`}
+            aria-valuenow={view.inside}
+            aria-valuemin={0}
+            aria-valuemax={limit}
+          >
+            <rect class="gauge-all" width="100" height="8" />
+            <rect class="gauge-in" width={share} height="8" />
+            <rect class="gauge-held" x={share} width={heldShare} height="8" />
+          </svg>
+          <span class="percent">{Math.floor((view.inside / limit) * 100)} %</span>
+        </div>
       )}
       <Trend view={view} />
       <p class="held muted">
         {[
+          view.staff > 0 && t("staffInside", { n: view.staff }),
           view.held > 0 && t("held", { n: view.held }),
           view.entered > 0 && t("enteredToday", { n: count(view.entered) }),
-          view.staff > 0 && t("staffInside", { n: view.staff }),
           view.stopped_until !== null && t("zoneStoppedUntil", { at: clock(view.stopped_until) }),
           view.sale_stopped && t("saleStopped"),
           view.one_for_one && t("oneForOne"),
