@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import trio
 
+from core.ports import free_port
 from drivers.errors import DeviceUnavailable
 from drivers.ups import read_power
 from protocols.nut import PowerSource, PowerState
@@ -29,18 +29,11 @@ def missing() -> str:
     return "" if DRIVER.exists() and UPSD.exists() else "Debian's nut-server is missing: python -m tools.debian"
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
 class Upsd:
     """A dummy supply behind a real upsd; `say` changes what the supply says."""
 
     def __init__(self, folder: Path) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._device = folder / "ups.dev"
         self.environment = {
             **os.environ,

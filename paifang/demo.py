@@ -7,13 +7,11 @@ simulated devices, and the tables.  So the figures of a run and those of `--chec
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import secrets
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -23,6 +21,7 @@ from typing import Any
 
 import trio
 
+from core.ports import free_ports
 from paifang import figures, photographs, promises
 from paifang.check import load
 from paifang.lag import read_lag
@@ -140,7 +139,7 @@ async def check(folder: Path, *, say: Say = say_to_stderr) -> Report:
 def with_free_ports(text: str) -> str:
     """A site file with every TCP port replaced by one that is free now."""
     count = len(re.findall(r"tcp://[^\"]*?:\d+|(?m:^port *= *\d+)", text))
-    ports = iter(_free_ports(count))
+    ports = iter(free_ports(count, HOST))
     text = re.sub(r'(tcp://[^"]*?:)\d+', lambda found: f"{found[1]}{next(ports)}", text)
     return re.sub(r"(?m)^(port *= *)\d+", lambda found: f"{found[1]}{next(ports)}", text)
 
@@ -340,12 +339,3 @@ def _lanes(site: SiteFile) -> dict[str, figures.LaneZones]:
         lane.id: figures.LaneZones(from_zone=lane.from_zone, to_zone=lane.to_zone, serial=lane.board is not None)
         for lane in site.lanes
     }
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ import trio
 
 from actors.accounts import User, hash_password
 from admin_ws.client import ConsoleClient, ConsoleClosed
+from core.ports import free_ports as free_ports
 from paifang.check import load
 from paifang.keys import KeyRing
 from paifang.site import SiteFile
@@ -43,7 +43,7 @@ from storage.embedded import Embedded, embedded
 from storage.testing import fetch, fresh_database
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of users that exist for a test
-READY_S = 30.0
+READY_S = 60.0
 END_S = 20.0
 LOOK_S = 0.02
 FAST = Timing()
@@ -71,19 +71,7 @@ def _tied() -> list[str]:
     return [sys.executable, "-I", "-S", _exec_as.__file__, *map(str, ids)]
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports on 127.0.0.1 that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
-async def until(condition: Callable[[], bool], what: str, within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
     """Wait for something to become true. Raises AssertionError that says what did not."""
     deadline = trio.current_time() + within_s
     while not condition():
@@ -227,7 +215,7 @@ class SiteRig:
     async def view(self, lane: str) -> LaneView:
         return next(view for view in (await self.snapshot()).lanes if view.lane == lane)
 
-    async def shows(self, condition: Callable[[Snapshot], bool], what: str, within_s: float = 10.0) -> Snapshot:
+    async def shows(self, condition: Callable[[Snapshot], bool], what: str, within_s: float = 30.0) -> Snapshot:
         """Wait until a console shows something. Returns the state that did."""
         with trio.move_on_after(within_s):
             while True:
@@ -248,7 +236,7 @@ class SiteRig:
                 return state
         raise ConsoleClosed("the connection ended")
 
-    async def lanes_idle(self, within_s: float = 15.0) -> None:
+    async def lanes_idle(self, within_s: float = 30.0) -> None:
         """Wait until every lane can take a visitor."""
         await self.shows(
             lambda state: (
@@ -259,7 +247,7 @@ class SiteRig:
             within_s,
         )
 
-    async def admit(self, lane: str, code: str, *, patience_s: float = 4.0) -> bool:
+    async def admit(self, lane: str, code: str, *, patience_s: float = 10.0) -> bool:
         """One visitor scans and, if the lane opens, walks through."""
         place = self.lane(lane)
         async with place.queue:
@@ -279,7 +267,7 @@ class SiteRig:
         rows = await self.rows(sql, *arguments)
         return next(iter(rows[0].values())) if rows else None
 
-    async def settled(self, within_s: float = 10.0) -> None:
+    async def settled(self, within_s: float = 30.0) -> None:
         """Wait until no grant is open: every lane has said how its grants ended, and it is on disk."""
         deadline = trio.current_time() + within_s
         while await self.value("select count(*) from holds"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from core.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 FIRST_VISITOR_S = 240.0  # from nothing at all
@@ -34,16 +35,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = folder / "sites" / "demo.toml"
     text = site.read_text(encoding="utf-8")
     for port in sorted(set(re.findall(r'(?:127\.0\.0\.1:|port = )(\d+)', text))):
-        text = re.sub(rf"\b{port}\b", str(_free_port()), text)
+        text = re.sub(rf"\b{port}\b", str(free_port()), text)
     site.write_text(text, encoding="utf-8")
     (folder.parent / "home").mkdir()
     return folder
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _strangers_environment(clone: Path) -> dict[str, str]:

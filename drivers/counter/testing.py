@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import trio
+
+from core.ports import free_port
 
 START_S = 20.0
 STOP_S = 20.0
@@ -35,9 +36,7 @@ class Broker:
         """Start, on the same port as before. Raises AssertionError when it does not listen."""
         for _ in range(TRIES):
             if self.port == 0:
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", 0))
-                    self.port = probe.getsockname()[1]
+                self.port = free_port()
             self._configure()
             self._process = await trio.lowlevel.open_process(
                 ["timeout", str(LIFE_S), PROGRAM, "-c", str(self._folder / "mosquitto.conf")],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 
 import msgspec
 import trio
 
+from core.ports import free_ports
 from drivers.nng._endpoint import Sensed
 from protocols.devicelink import Release
 
@@ -26,14 +26,7 @@ class Addresses(msgspec.Struct, frozen=True, kw_only=True):
 def free_addresses(scheme: str = "tcp") -> Addresses:
     """Six addresses nobody listens on. Another program may take one before it is used: tests only."""
     names = [field.name for field in msgspec.structs.fields(Addresses)]
-    sockets = [socket.socket() for _ in names]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        ports = [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    ports = free_ports(len(names))
     return Addresses(**{name: f"{scheme}://127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)})
 
 

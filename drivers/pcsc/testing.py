@@ -18,6 +18,8 @@ from pathlib import Path
 
 import trio
 
+from core.ports import free_port
+
 PCSCD = "/usr/sbin/pcscd"
 DRIVER = Path("/usr/lib/pcsc/drivers/serial/libifdvpcd.so")
 SOCKET = Path("/run/pcscd/pcscd.comm")
@@ -146,9 +148,9 @@ def _free_pair() -> int:
     """A port that is free together with the next one: vpcd opens one for each slot."""
     for _ in range(100):
         with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
+            port = free_port()
             with suppress(OSError, OverflowError):
+                first.bind(("127.0.0.1", port))
                 second.bind(("127.0.0.1", port + 1))
                 return port
     raise AssertionError("no two free ports in a row")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from urllib.parse import quote
 import pytest
 import trio
 
+from core.ports import free_port
 from storage import backup as backup_module
 from storage._account import Account, programs_for, service_account
 from storage.backup import BackupError, backup, restore
@@ -59,9 +59,7 @@ def foreign(request: pytest.FixtureRequest) -> Iterator[Foreign]:
             folder.chmod(0o711)
             for path in (home, home / "password"):
                 os.chown(path, account.uid, account.gid)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         data = str(home / "data")
         run = _runner(account)
         run(programs / "initdb", "-D", data, "-A", "scram-sha-256", "-U", "gate", f"--pwfile={home / 'password'}")

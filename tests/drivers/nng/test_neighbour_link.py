@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import statistics
 
 import pytest
 import trio
 
+from core.ports import free_port
 from core.testing import patient_time
 from drivers.nng import NeighbourLink
 from drivers.nng.testing import until
@@ -16,13 +16,6 @@ patient = pytest.fixture(autouse=True)(patient_time)
 
 PROMISED_S = 0.2  # from one lane's word to the other's ear
 WORDS = 20
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 async def test_each_hears_the_other_within_the_promised_time() -> None:
