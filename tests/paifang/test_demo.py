@@ -12,10 +12,12 @@ import trio
 
 from paifang import demo
 from paifang.check import load
+from paifang.promises import LAST_ACK_MS_MAX
 from sim import truth
 from storage._processes import processes_in
 
-GONE_S = 10.0
+GONE_S = 30.0
+LAST_ACK_HERE_MS = 5000.0
 KEYS = [
     "sold", "admitted", "refused", "same_code", "double_passages", "limit_exceeded", "occupancy_error",
     "scan_to_open_ms", "printed", "faces", "evacuation", "kills", "in_flight_at_kill", "acknowledged_lost",
