@@ -17,8 +17,9 @@ import structlog
 from protocols.clock import business_day, business_day_start
 from protocols.messages import Base, Ended, Passed
 from storage._admit import admit
+from storage._asked import ask_books
 from storage._books import Books
-from storage._gate import GATE_OPS, Sweep, ask_books, fill_books, load_books, load_rarer, write_books
+from storage._gate import GATE_OPS, Sweep, fill_books, load_books, load_rarer, write_books
 from storage._issue import Shop
 from storage._occupancy import calibrate, close_day, stop
 from storage._office import Office, carry_out

@@ -88,7 +88,7 @@ class Right:
     out_day: int
     reentries_held: int
     set_aside: int  # places promised to single people, and
-    set_aside_used: int  # how many of them have come or hold a grant
+    set_aside_used: int = 0  # how many of them have come or hold a grant
     redeemed_moved: int = 0
     held_moved: int = 0
     reentries_held_moved: int = 0

@@ -23,6 +23,7 @@ import asyncpg
 import structlog
 import trio
 
+from storage._asked import ask_books
 from storage._batch import (
     BEGIN,
     GATE_TYPES,
@@ -34,7 +35,7 @@ from storage._batch import (
     open_books,
     send_commit,
 )
-from storage._gate import apart, ask_books, hand_over, keys_of
+from storage._gate import apart, hand_over, keys_of
 from storage._pq import Connection, Piece
 
 log = structlog.get_logger(__name__)
@@ -182,7 +183,9 @@ class Flow:
             following.keys = keys_of(following.ops)
             if not attempt.keys.isdisjoint(following.keys):
                 return None
-            return await ask_books(self.connection, site.site, site.shop, site.today(), following.ops)
+            return await ask_books(  # the zones are handed over
+                self.connection, site.site, site.shop, site.today(), following.ops, zones=False
+            )
         except Exception as exc:
             if not is_poison(exc):
                 raise

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date
 from typing import Any
 
 from protocols.messages import Base, Ended, Passed
+from storage._asked import ask_books, small
 from storage._books import UNRESOLVED_GRACE_S, Books
 from storage._facts import Grant, Person, Presented, Right, Ticket
-from storage._issue import Shop
-from storage._pq import Connection, Encoded, Record
+from storage._pq import Connection, Record
 from storage._upload_ops import UploadOp
-from storage._uploads import keys_of_upload, load_journals, write_journals
+from storage._uploads import load_journals, write_journals
 from storage._zones import Zone
 from storage.interfaces import AddShort, Calibrate, CounterBaseline, GrantOp, RefusedScan, StopZone, ZoneCount
 from storage.queries import load
@@ -24,9 +22,6 @@ WRITES = ("insert_grants", "insert_holds", "update_holds", "delete_holds", "mark
           "insert_redemptions", "insert_ends", "update_entitlements", "update_zones", "insert_abandoned",
           "update_tickets", "put_people", "bind_faces", "raise_issue", "insert_short", "insert_scans",
           "insert_calibrations", "insert_baselines", "insert_zone_stops", "insert_day_closes")  # fmt: skip
-
-
-LOCKS = re.compile(r"\bfor update( of \w+)?\b")
 
 
 class Sweep(Base, frozen=True, kw_only=True):
@@ -46,45 +41,33 @@ async def load_books(
     await load_rarer(connection, site, books, ops)
 
 
-async def ask_books(
-    connection: Connection, site: str, shop: Shop, day: date, ops: Sequence[Base], *, lock: bool = True
-) -> Encoded:
-    """The question for all that these operations touch, ready to be sent; `fill_books` reads the answer.
-
-    One statement, whatever the batch is made of: an empty array costs next to nothing.
-    """
-    sql = load("gate")["load"]
-    statement = await connection.prepare(sql if lock else LOCKS.sub("", sql))
-    return statement, statement.encode([site, *_keys(ops), *_of_rules(shop, day, ops)])
-
-
 def fill_books(books: Books, found: Record) -> None:
     """Fill the books with what was found."""
-    for row in found["grants"] or ():
+    get = found.get  # a question leaves out what nobody needs
+    for row in get("grants") or ():
         books.add_grant(Grant(*row))
-    books.abandoned.update(tuple(row) for row in found["abandoned"] or ())
-    for device, boot, direction, seq, kind in found["passages"] or ():
+    books.abandoned.update(tuple(row) for row in get("abandoned") or ())
+    for device, boot, direction, seq, kind in get("passages") or ():
         books.passages[device, boot, direction, seq] = kind
-    for row in found["credentials"] or ():
+    for row in get("credentials") or ():
         presented = Presented(*row)
         books.credentials.setdefault((presented.kind, presented.value_hash), []).append(presented)
-    for row in found["tickets"] or ():
+    for row in get("tickets") or ():
         books.tickets[row[0]] = Ticket(*row)
-    for ticket, product in found["mains"] or ():
+    for ticket, product in get("mains") or ():
         used = books.tickets[ticket].used_today
         books.tickets[ticket].used_today = [*(used or ()), product]
-    for row in found["rights"] or ():
+    for row in sorted(get("rights") or ()):  # by their numbers, which are the first and differ
         books.add_right(Right(*row))
-    for row in found["people"] or ():
-        books.people[row[0], row[1]] = Person(*row)
-    books.preprinted.update(tuple(row) for row in found["preprinted"] or ())
-    for row in found["zones"] or ():
+    books.preprinted.update(tuple(row) for row in get("preprinted") or ())
+    for row in get("zones") or ():
         books.zones[row[0]] = Zone(*row)
 
 
 async def load_rarer(connection: Connection, site: str, books: Books, ops: Sequence[Base]) -> None:
-    """What only a sweep and a correction of a count ask for."""
+    """What only some batches ask for: those of people on a list, a sweep, a correction of a count."""
     sql = load("gate")
+    await _load_people(connection, site, books)
     if any(type(op) is Sweep for op in ops):
         before = books.now - UNRESOLVED_GRACE_S
         for row in await connection.fetch(sql["expired_holds"], site, before):
@@ -95,6 +78,20 @@ async def load_rarer(connection: Connection, site: str, books: Books, ops: Seque
         await load_journals(connection, site, books, uploads)
     if keys:
         books.calibrated.update(row["key"] for row in await connection.fetch(sql["calibrated"], site, keys))
+
+
+async def _load_people(connection: Connection, site: str, books: Books) -> None:
+    """What people of a list have used, and how many places are still set aside for them."""
+    sql = load("gate")
+    people = {each.credential for found in books.credentials.values() for each in found if each.personal}
+    people.update(grant.credential for grant in books.grants.values() if grant.credential is not None)
+    if people:
+        for row in await connection.fetch(sql["people"], site, sorted(people)):
+            books.people[row[0], row[1]] = Person(*row)
+    rights = [right.entitlement for right in books.rights.values() if right.set_aside]
+    if rights:
+        for entitlement, used in await connection.fetch(sql["set_aside_used"], site, rights):
+            books.rights[entitlement].set_aside_used = used
 
 
 def keys_of(ops: Sequence[Any]) -> set[Any]:
@@ -121,7 +118,7 @@ def apart(before: Books, books: Books) -> bool:
     All these numbers come from one source and never meet. A ticket that needs a main ticket looks at others than its
     own, so it is apart from nothing.
     """
-    if any(ticket.used_today is not None or ticket.product in _small(books.shop) for ticket in books.tickets.values()):
+    if any(ticket.used_today is not None or ticket.product in small(books.shop) for ticket in books.tickets.values()):
         return False
     mine = {*books.tickets, *books.rights, *books.grants}
     return mine.isdisjoint(before.tickets) and mine.isdisjoint(before.rights) and mine.isdisjoint(before.grants)
@@ -133,58 +130,6 @@ def hand_over(before: Books, books: Books) -> None:
         name: replace(zone, inside_moved=0, held_moved=0, staff_moved=0, changed=False)
         for name, zone in before.zones.items()
     }
-
-
-def _small(shop: Shop) -> set[str]:
-    """Products that are good only beside a main ticket."""
-    return {product.product for product in shop.versions.values() if product.rules.requires}
-
-
-def _keys(ops: Sequence[Any]) -> list[list[Any]]:
-    """The parameters of the query `load`, after the site: what to look up."""
-    grants: set[int] = set()
-    devices: list[tuple[str, str]] = []
-    lanes: list[tuple[str, str]] = []
-    given_up: list[tuple[str, str]] = []
-    passages: list[tuple[str, str, str, int]] = []
-    credentials: set[tuple[str, bytes]] = set()
-    for op in ops:
-        kind = type(op)  # `isinstance` costs a microsecond for each class that it is not
-        if kind is Passed:
-            passages.append((op.device, op.boot, str(op.direction), op.seq))
-            if op.grant is not None:
-                grants.add(op.grant)
-        elif kind is GrantOp:
-            credentials.add((str(op.kind), op.credential_hash))
-            devices.append((op.device, op.nonce))
-            given_up.append((op.lane, op.nonce))
-        elif kind is Ended:
-            if op.grant is not None:
-                grants.add(op.grant)
-            if op.nonce:
-                devices.append((op.device, op.nonce))
-                given_up.append((op.lane, op.nonce))
-                lanes.append((op.lane, op.nonce))
-        elif kind is UploadOp:
-            named = keys_of_upload(op)
-            grants.update(named.grants)
-            credentials.update(named.credentials)
-            devices += named.scans
-            given_up += named.given_up
-            passages += named.passages
-    columns: list[list[Any]] = [sorted(grants)]
-    for width, rows in ((2, devices), (2, lanes), (2, given_up), (4, passages), (2, list(credentials))):
-        columns += map(list, zip(*rows, strict=True)) if rows else [[] for _ in range(width)]
-    return columns
-
-
-def _of_rules(shop: Shop, day: date, ops: Sequence[Base]) -> tuple[list[str], date, list[str], list[int]]:
-    """The rest of the parameters: what only some products ask for costs the others nothing."""
-    versions = shop.versions.values()
-    bound = {product.product for product in versions if product.rules.binds == "face"}
-    codes = [op.ticket for op in ops if isinstance(op, GrantOp) and op.ticket is not None]
-    codes += [ticket for op in ops if isinstance(op, UploadOp) for ticket in keys_of_upload(op).codes]
-    return sorted(_small(shop)), day, sorted(bound), codes
 
 
 async def write_books(connection: Connection, site: str, books: Books) -> list[ZoneCount]:

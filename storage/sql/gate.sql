@@ -7,21 +7,27 @@
 --   tickets      those that presented credentials and known grants lead to
 --   rights       all of these tickets
 --   mains        products used today beside those that need a main ticket
---   people       what single people of a list have used
 --   preprinted   codes that were printed before they were sold
 --   zones        all
+-- Half of what a small batch costs is making the plan ready, so what it does not ask for is left out of it: the lines
+-- from `--[word` to `--]` are in the statement only where `word` is wanted, with `not word` only where it is not
+-- (`storage._asked`).
 -- Zones are locked: whoever corrects counts by hand makes us wait. Rights are not: there is one writer, they are changed
 -- by differences, and a constraint keeps their sum; a lock would be another write for each.
-with named as materialized (
+with named as (
     select unnest($2::bigint[]) as grant_id
+    --[scans
     union
     select g.grant_id
       from unnest($3::text[], $4::text[]) as w (device, nonce)
       join grants g on g.site = $1 and g.device = w.device and g.nonce = w.nonce
+    --]
+    --[nonces
     union
     select g.grant_id
       from unnest($5::text[], $6::text[]) as w (lane, nonce)
       join grants g on g.site = $1 and g.lane = w.lane and g.nonce = w.nonce
+    --]
 ), known as materialized (
     select g.grant_id, g.lane, g.device, g.nonce, g.ticket, g.entitlement, g.product_class, g.to_zone, g.pax,
            g.remaining, g.ttl_s, extract(epoch from g.granted_at)::float8 as granted_at,
@@ -32,33 +38,38 @@ with named as materialized (
       join grants g on g.site = $1 and g.grant_id = named.grant_id
       left join holds h on h.site = $1 and h.grant_id = g.grant_id
       left join grant_ends e on e.site = $1 and e.grant_id = g.grant_id
+--[scans
 ), presented as materialized (
     select c.kind, c.value_hash, c.credential, c.ticket, c.state, c.issue_index, c.personal
       from unnest($13::text[], $14::bytea[]) as w (kind, value_hash)
       join credentials c on c.site = $1 and c.kind = w.kind and c.value_hash = w.value_hash
 ), meant as materialized (
     select ticket from presented union select ticket from known
-), tickets_meant as materialized (
+--]
+--[not scans
+), meant as materialized (
+    select distinct ticket from known
+--]
+), tickets_meant as (
     select t.ticket, t.product, t.version, t.state, extract(epoch from t.valid_from)::float8 as valid_from,
            extract(epoch from t.valid_to)::float8 as valid_to, extract(epoch from t.slot_from)::float8 as slot_from,
            extract(epoch from t.slot_to)::float8 as slot_to, t.holder_hash, t.at_zone,
-           extract(epoch from t.at_since)::float8 as at_since,
-           case when t.product = any ($17::text[])
-                then exists (select from passes p
-                              where p.site = $1 and p.ticket = t.ticket and p.template_enc is not null)
-                else false end as face_bound
+           extract(epoch from t.at_since)::float8 as at_since
+           --[faces
+           , case when t.product = any ($17::text[])
+                  then exists (select from passes p
+                                where p.site = $1 and p.ticket = t.ticket and p.template_enc is not null)
+                  else false end as face_bound
+           --]
       from meant join tickets t on t.site = $1 and t.ticket = meant.ticket
-), rights as materialized (
+), rights as (
     select e.entitlement, e.ticket, e.rule, e.zone, e.sold, e.redeemed, e.held, e.refunded, e.reserved_refund,
            extract(epoch from e.last_used_at)::float8 as last_used_at, e.last_used_lane,
            extract(epoch from e.first_used_at)::float8 as first_used_at,
            extract(epoch from e.last_exit_at)::float8 as last_exit_at,
-           e.day, e.used_day, e.reentries_day, e.out_day, e.reentries_held, e.set_aside,
-           case when e.set_aside = 0 then 0
-                else (select coalesce(sum(u.redeemed + u.held), 0) from personal_uses u
-                       where u.site = $1 and u.entitlement = e.entitlement) end::int as set_aside_used
+           e.day, e.used_day, e.reentries_day, e.out_day, e.reentries_held, e.set_aside
       from meant join entitlements e on e.site = $1 and e.ticket = meant.ticket
-     order by e.entitlement
+--[mains
 ), small as materialized (
     select t.ticket, t.order_id, t.holder_hash
       from tickets_meant meant join tickets t on t.site = $1 and t.ticket = meant.ticket
@@ -83,35 +94,52 @@ with named as materialized (
             select from entitlements e
              where e.site = $1 and e.ticket = main.ticket and e.day = $16::date and e.used_day > 0 limit 1) used
      where main.ticket <> small.ticket
-), people as materialized (
-    select u.credential, u.entitlement, u.redeemed, u.held
-      from (select credential from presented where personal union select credential from known) one
-      join personal_uses u on u.site = $1 and u.credential = one.credential
-), places as materialized (
+--]
+--[zones
+), places as (
     select zone, limit_people, inside, held, stop_at, resume_at, sale_stop_at, sale_resume_at, day_limit,
            reentry_when_stopped, staff_counts, entry_full, sale_full, staff, day::text, entered,
            extract(epoch from entry_stopped_until)::float8 as entry_until,
            extract(epoch from sale_stopped_until)::float8 as sale_until,
            extract(epoch from one_for_one_until)::float8 as one_until
       from zones where site = $1 order by zone for update
+--]
 )
 select (select array_agg(known) from known) as grants,
+       --[scans
        (select array_agg(row (a.lane, a.nonce))
           from unnest($7::text[], $8::text[]) as w (lane, nonce)
           join abandoned_scans a on a.site = $1 and a.lane = w.lane and a.nonce = w.nonce) as abandoned,
+       (select array_agg(presented) from presented) as credentials,
+       (select array_agg(row (pp.ticket, pp.state))
+          from unnest($18::bigint[]) as w (ticket)
+          join preprinted pp on pp.site = $1 and pp.ticket = w.ticket) as preprinted,
+       --]
+       --[passages
        (select array_agg(row (p.device, p.boot, p.direction, p.seq, p.kind))
           from unnest($9::text[], $10::text[], $11::text[], $12::bigint[]) as w (device, boot, direction, seq)
           join passages p on p.site = $1 and p.device = w.device and p.boot = w.boot and p.direction = w.direction
                          and p.seq = w.seq) as passages,
-       (select array_agg(presented) from presented) as credentials,
-       (select array_agg(tickets_meant) from tickets_meant) as tickets,
+       --]
+       --[mains
        (select array_agg(mains) from mains) as mains,
-       (select array_agg(people) from people) as people,
-       (select array_agg(row (pp.ticket, pp.state))
-          from unnest($18::bigint[]) as w (ticket)
-          join preprinted pp on pp.site = $1 and pp.ticket = w.ticket) as preprinted,
-       (select array_agg(rights) from rights) as rights,
-       (select array_agg(places) from places) as zones
+       --]
+       --[zones
+       (select array_agg(places) from places) as zones,
+       --]
+       (select array_agg(tickets_meant) from tickets_meant) as tickets,
+       (select array_agg(rights) from rights) as rights
+
+-- name: people
+-- What single people of a list have used, by their credentials.
+select credential, entitlement, redeemed, held
+  from personal_uses where site = $1 and credential = any ($2::bigint[])
+
+-- name: set_aside_used
+-- How many of those for whom places of these rights are set aside have come or hold a grant.
+select entitlement, sum(redeemed + held)::int as used
+  from personal_uses where site = $1 and entitlement = any ($2::bigint[])
+ group by entitlement
 
 -- name: zones
 -- As `load` has them.
