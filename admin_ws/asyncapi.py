@@ -287,9 +287,10 @@ twice.
 `session.login` within 30 s. `otp_needed` asks for the six digits of the user's authenticator in `totp` (or a
 recovery code); `locked` says how long to wait. With `must_change` in the session only `session.set_password` works,
 beside the evacuation. `session.resume` with the `token` goes on after a break. A session ends 12 h after log-in, 2
-h after the last command (looking at a page is none), at `session.logout`, when its user is changed, or when a
-manager revokes it: `session.over` says so, or close code 4005. Whoever was logged in can still trigger an
-evacuation over a connection whose session has expired, but not over one that was revoked.
+h after the last command (looking at a page is none; the site's `[sessions]` may say other times, `ends_at` and
+`idle_s` do), at `session.logout`, when its user is changed, or when a manager revokes it: `session.over` says so,
+or close code 4005. Whoever was logged in can still trigger an evacuation over a connection whose session has
+expired, but not over one that was revoked.
 
 ## Topics, revisions, and going on after a break
 

@@ -38,6 +38,8 @@ def accounts_of(
         ledger=ledger,
         web=web,
         site=site.site.id,
+        longest_s=site.sessions.longest_s,
+        idle_s=site.sessions.idle_s,
         factors=Factors(
             issuer=f"Paifang {site.site.id}",
             seal=lambda secret, user: keys.seal(secret, TOTP_CONTEXT + user),

@@ -34,7 +34,9 @@ DETAIL_MAX = 300  # characters of one change
 REFUSAL_LINES = 20  # of a file with mistakes
 QUIET = frozenset({"idle", "unavailable", "recovering", "starting"})  # states of a lane that nobody is in
 DEVICE_TABLES = frozenset({"board", "readers", "counter"})  # of a lane
-OTHER_TABLES = ("site", "database", "http", "link", "face", "evacuation", "alarms", "modes", "products", "zones")
+OTHER_TABLES = (
+    "site", "database", "http", "web", "sessions", "link", "face", "evacuation", "alarms", "modes", "products", "zones",
+)  # fmt: skip
 
 APPLIED, WOULD_APPLY, WAITS, RESTART = "applied", "would_apply", "waits", "restart"
 

@@ -34,6 +34,7 @@ __all__ = [
     "Printer",
     "Product",
     "Reader",
+    "Sessions",
     "Site",
     "SiteFile",
     "Webhook",
@@ -81,11 +82,24 @@ class WebCertificate(_Table, frozen=True, kw_only=True):
     authority: bool = False
 
 
+SessionSeconds = Annotated[float, msgspec.Meta(ge=60, le=7 * 86400)]
+
+
 class Web(_Table, frozen=True, kw_only=True):
     """How the console's port is reached: TLS, and the names that people type for it beside `http.host`."""
 
     tls: WebCertificate | None = None
     names: Annotated[list[str], msgspec.Meta(max_length=24)] = []
+
+
+class Sessions(_Table, frozen=True, kw_only=True):
+    """How long people stay logged in: without a command, and from the log-in however busy they are.
+
+    Channels look once a minute, so that is how exact it is.
+    """
+
+    idle_s: SessionSeconds = 2 * 3600.0
+    longest_s: SessionSeconds = 12 * 3600.0
 
 
 class Link(_Table, frozen=True, kw_only=True):
@@ -210,6 +224,7 @@ class SiteFile(_Table, frozen=True, kw_only=True):
     database: Database = Database()
     http: Http = Http()
     web: Web = Web()
+    sessions: Sessions = Sessions()
     link: Link = Link()
     face: Face = Face()
     evacuation: EvacuationTable = EvacuationTable()

@@ -26,7 +26,7 @@ from . import managing
 from .factors import Factors
 from .locks import Locks
 from .managing import Change
-from .sessions import Kept, Sessions
+from .sessions import IDLE_S, SESSION_S, Kept, Sessions
 from .users import NOBODY, User, UsersUnreadable, check_password, find, hash_password, matches
 
 CHECKS_MAX = 4  # password hashes computed at once: each takes 64 MB and a core
@@ -52,6 +52,7 @@ class Accounts:
         factors: seals secrets of authenticators and draws their QR.
         load_sessions, store_sessions: carry sessions over a restart; the second runs in a thread.
         clock: seconds since the epoch.
+        longest_s, idle_s: how long sessions last from log-in, and without a command.
     """
 
     def __init__(
@@ -68,13 +69,15 @@ class Accounts:
         load_sessions: Callable[[], list[Kept]] | None = None,
         store_sessions: Callable[[list[Kept]], None] | None = None,
         clock: Callable[[], float] = time.time,
+        longest_s: float = SESSION_S,
+        idle_s: float = IDLE_S,
     ) -> None:
         self._load_users, self._store_users = load_users, store_users
         self._hub, self._ledger, self._web = hub, ledger, web
         self.site, self._clock = site, clock
         self._store_sessions = store_sessions
         self._locks = Locks()
-        self._sessions = Sessions(clock=clock, site=site)
+        self._sessions = Sessions(clock=clock, site=site, longest_s=longest_s, idle_s=idle_s)
         self._factors = factors or Factors(issuer=site_name, clock=clock)
         self._load_sessions = load_sessions
         self._last_login: dict[str, float] = {}

@@ -15,8 +15,8 @@ from protocols.console_rights import MUST_CHANGE, ROLES
 
 from .users import User
 
-SESSION_S = 12 * 3600.0  # a shift and a little
-IDLE_S = 2 * 3600.0  # without a command; looking at a page is none
+SESSION_S = 12 * 3600.0  # a shift and a little; unless the site says otherwise
+IDLE_S = 2 * 3600.0  # the same without a command; looking at a page is none
 SESSIONS_MAX = 1000
 TOKEN_BYTES = 32
 NAME_BYTES = 6  # of a session's name, which opens nothing
@@ -50,10 +50,14 @@ class Sessions:
     Args:
         clock: seconds since the epoch.
         site: whose roles count.
+        longest_s, idle_s: how long a session lasts from its log-in, and without a command.
     """
 
-    def __init__(self, *, clock: Callable[[], float], site: str) -> None:
+    def __init__(
+        self, *, clock: Callable[[], float], site: str, longest_s: float = SESSION_S, idle_s: float = IDLE_S
+    ) -> None:
         self._clock, self._site = clock, site
+        self._longest_s, self._idle_s = longest_s, idle_s
         self._held: dict[str, Held] = {}  # by the token's hash, the oldest first
 
     def __len__(self) -> int:
@@ -71,13 +75,13 @@ class Sessions:
             session=secrets.token_hex(NAME_BYTES),
             must_change=user.must_change,
             totp=bool(user.totp),
-            ends_at=wall + SESSION_S,
-            idle_s=IDLE_S,
+            ends_at=wall + self._longest_s,
+            idle_s=self._idle_s,
         )
         if len(self._held) >= SESSIONS_MAX:
             del self._held[next(iter(self._held))]
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        self._held[_hash(token)] = Held(session, now + SESSION_S, now, wall, wall, _mark(user))
+        self._held[_hash(token)] = Held(session, now + self._longest_s, now, wall, wall, _mark(user))
         return msgspec.structs.replace(session, token=token)
 
     def look(self, token: str, user_of: Callable[[str], User | None], idle_s: float = math.inf) -> Session | None:
@@ -98,7 +102,7 @@ class Sessions:
             and user.role_at(self._site) == held.session.role
             and _mark(user) == held.mark
         )
-        if not same or now >= held.until or now - held.active >= IDLE_S:
+        if not same or now >= held.until or now - held.active >= self._idle_s:
             del self._held[key]
             return None
         return msgspec.structs.replace(held.session, token=token)
@@ -117,7 +121,7 @@ class Sessions:
     def rows(self, user: str = "") -> list[SessionRow]:
         """Open sessions, of one user or of all. What is over is forgotten."""
         now = trio.current_time()
-        self._held = {k: h for k, h in self._held.items() if now < h.until and now - h.active < IDLE_S}
+        self._held = {k: h for k, h in self._held.items() if now < h.until and now - h.active < self._idle_s}
         return [
             SessionRow(
                 session=held.session.session,
@@ -141,14 +145,17 @@ class Sessions:
         ]
 
     def restore(self, kept: Iterable[Kept]) -> None:
-        """Take over what a file held. A clock that was set back lengthens no session beyond `SESSION_S` from now."""
+        """Take over what a file held. A clock that was set back lengthens no session beyond `longest_s`."""
         now, wall = trio.current_time(), self._clock()
         for each in list(kept)[-SESSIONS_MAX:]:
-            left_s = min(SESSION_S, each.until - wall)
+            left_s = min(self._longest_s, each.until - wall)
             idle_s = max(0.0, wall - each.seen)
-            if left_s > 0 and idle_s < IDLE_S and each.token_hash not in self._held:
+            if left_s > 0 and idle_s < self._idle_s and each.token_hash not in self._held:
                 session = msgspec.structs.replace(
-                    each.session, permissions=_permissions(each.session.role, each.session.must_change)
+                    each.session,
+                    permissions=_permissions(each.session.role, each.session.must_change),
+                    ends_at=min(each.until, wall + self._longest_s),
+                    idle_s=self._idle_s,
                 )
                 self._held[each.token_hash] = Held(
                     session, now + left_s, now - idle_s, each.since, each.seen, each.mark

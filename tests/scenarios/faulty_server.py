@@ -171,7 +171,12 @@ async def _listen(self: Any, me: Any) -> None:
 
 ledger.Ledger.run, ledger.Ledger._listen = _run, _listen
 if _on("session"):
-    sessions.SESSION_S, channel.REVALIDATE_S = 1.0, 0.3
+    _real_sessions = sessions.Sessions.__init__
+
+    def _short(self: Any, **named: Any) -> None:
+        _real_sessions(self, **(named | {"longest_s": 1.0}))
+
+    sessions.Sessions.__init__, channel.REVALIDATE_S = _short, 0.3
 
 if __name__ == "__main__":
     sys.argv[:2] = ["paifang"]
