@@ -43,13 +43,16 @@ with named as (
     select c.kind, c.value_hash, c.credential, c.ticket, c.state, c.issue_index, c.personal
       from unnest($13::text[], $14::bytea[]) as w (kind, value_hash)
       join credentials c on c.site = $1 and c.kind = w.kind and c.value_hash = w.value_hash
-), meant as materialized (
-    select ticket from presented union select ticket from known
 --]
---[not scans
 ), meant as materialized (
-    select distinct ticket from known
---]
+    select ticket from known
+    --[scans
+    union
+    select ticket from presented
+    --]
+    --[not scans
+    group by ticket
+    --]
 ), tickets_meant as (
     select t.ticket, t.product, t.version, t.state, extract(epoch from t.valid_from)::float8 as valid_from,
            extract(epoch from t.valid_to)::float8 as valid_to, extract(epoch from t.slot_from)::float8 as slot_from,
