@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 import trio
 
+from core.testing import patient_time_with_processes
 from paifang.testing import SiteRig, site_rig, until
 from protocols.console import CalibrateZone, Done, PauseBatch, StopZoneFor
 from protocols.messages import Direction, PassageKind
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 pytestmark = pytest.mark.slow
 

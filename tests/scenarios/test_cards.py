@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 import trio
 
+from core.testing import patient_time_with_processes
 from paifang.photographs import ensure
 from paifang.testing import PASSWORD, SiteRig, site_rig
 from protocols.ticketcode import PREFIX
 from sim.lane import Result, Scanned
 from storage.embedded import program
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 CARD = "A-2026-000417"
 HOLDER = "欧阳慧琳 Ouyang Huilin"

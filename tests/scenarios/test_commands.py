@@ -11,8 +11,11 @@ import sys
 import pytest
 import trio
 
+from core.testing import patient_time_with_processes
 from paifang.testing import PASSWORD, site_rig
 from storage.testing import run_sql
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 pytestmark = pytest.mark.slow  # real devices and processes: too long for every day
 

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from core.testing import patient_time_with_processes
 from paifang.testing import PASSWORD, SiteRig, site_rig, until
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 pytestmark = pytest.mark.browser
 

@@ -7,12 +7,15 @@ import random
 import pytest
 import trio
 
+from core.testing import patient_time_with_processes
 from protocols.messages import Base
 from storage.audit import audit
 from storage.crowd import Crowd
 from storage.crowd_process import LedgerProcess
 from storage.interfaces import LedgerUnavailable
 from storage.testing import fresh_database
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 KILLS = 10  # in each of five runs
 LIFE_S = (0.0, 0.4)  # of a process, from its beginning: connecting and setting up are instants, too

@@ -14,9 +14,12 @@ import pytest
 import trio
 
 from admin_ws.client import ConsoleRefused
+from core.testing import patient_time_with_processes
 from drivers.testing import PtyLine
 from paifang.testing import PASSWORD, SiteRig, site_rig, until
 from protocols.console import DeviceView, Reloaded, ReloadSite
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 pytestmark = [pytest.mark.slow]
 WITHIN_S = 30.0

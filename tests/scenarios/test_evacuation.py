@@ -12,9 +12,12 @@ import pytest
 import trio
 
 from actors.evacuation.latch import read_latch
+from core.testing import patient_time_with_processes
 from drivers.base import Barrier
 from paifang.testing import site_rig, until
 from protocols.console import CountOut, Done, RearmLane, RestoreRequest, Trigger
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +85,7 @@ async def test_who_comes_out_is_counted_by_lanes_and_by_hand_while_the_database_
             assert await rig.admit("s1", (await rig.sell()).code)
         await rig.settled()
         await rig.shows(lambda state: state.zones[0].inside == 3, "three are inside")
-        await trio.sleep(1.5)  # the evacuation hears of the zones once a second
+        await trio.sleep(3.0)  # the evacuation hears of the zones once a second
         rig.cluster.suspend()
         await rig.ask("security1", "evacuation.trigger", Trigger(reason="test"), Done)
         await opened(rig)

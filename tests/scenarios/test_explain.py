@@ -14,10 +14,13 @@ import pytest
 import trio
 
 from admin_ws.client import ConsoleRefused
+from core.testing import patient_time_with_processes
 from paifang.testing import PASSWORD, SiteRig, site_rig
 from protocols.console import Done, ExplainScan, Explanation, GetWallet, SetMode, Wallet
 from protocols.rotating import rotating_text
 from protocols.wallet import decode_fragment, key_bytes
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 pytestmark = pytest.mark.slow  # real devices and processes: too long for every day
 

@@ -15,6 +15,7 @@ import trio
 
 from actors.accounts import User
 from admin_ws.client import ConsoleRefused
+from core.testing import patient_time_with_processes
 from paifang.check import load
 from paifang.keys import KeyRing
 from paifang.testing import USERS, SiteRig, _password_hash, free_ports, site_text, until
@@ -27,6 +28,8 @@ from sim.reader import SimReader
 from sim.truth import Truth
 from sim.uhppote import SimUhppote
 from storage.testing import fresh_database
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 SERIAL = 405419896
 PATIENCE_S = 30.0

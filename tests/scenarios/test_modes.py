@@ -14,9 +14,12 @@ import trio
 
 from actors._mode_book import read, write
 from admin_ws.client import ConsoleRefused
+from core.testing import patient_time_with_processes
 from paifang.testing import PASSWORD, SiteRig, site_rig
 from protocols.console import Done, SetMode, StopZoneFor
 from protocols.modes import EndMode, ListModes, Modes, ModeView, StartMode
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 pytestmark = pytest.mark.slow
 

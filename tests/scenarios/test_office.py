@@ -12,9 +12,12 @@ import trio
 
 from actors.accounts import User
 from admin_ws.client import ConsoleRefused
+from core.testing import patient_time_with_processes
 from paifang.testing import PASSWORD, SiteRig, site_rig
 from paifang.users import load_users, write_users
 from protocols import console as c
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 GROUP = 10  # people of the rig's group ticket
 PASSPHRASE = "twelve characters"

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from admin_ws.client import ConsoleRefused
+from core.testing import patient_time_with_processes
 from paifang.testing import SiteRig, site_rig
 from protocols.console import Done, Trigger
 from protocols.phone import (
@@ -26,6 +27,8 @@ from protocols.phone import (
     StubCount,
     StubsBooked,
 )
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 pytestmark = pytest.mark.slow
 

@@ -17,9 +17,12 @@ import zxingcpp
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from core.testing import patient_time_with_processes
 from paifang.testing import PASSWORD, SiteRig, site_rig
 from protocols.console import SoldTicket
 from protocols.phone import PhoneScan, PhoneVerdict
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(220)]
 

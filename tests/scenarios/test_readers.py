@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from actors.accounts import User
+from core.testing import patient_time_with_processes
 from drivers.osdp._library import library
 from paifang.check import load
 from paifang.keys import KeyRing
@@ -27,6 +28,8 @@ from sim.osdp import SimOsdpBus, SimOsdpReader
 from sim.scanner import SimScanner
 from sim.truth import Truth
 from storage.testing import fresh_database
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 PATIENCE_S = 30.0
 UID = "04A1B2C3D4E5F6"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from admin_ws.client import ConsoleClient, ConsoleClosed, ConsoleRefused
+from core.testing import patient_time_with_processes
 from paifang.testing import site_rig, until
 from paifang.users import add_first_user, load_users, users_path
 from protocols import console as c
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 pytestmark = pytest.mark.slow
 

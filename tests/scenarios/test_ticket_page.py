@@ -13,9 +13,12 @@ import pytest
 import trio
 
 from admin_ws.client import ConsoleRefused
+from core.testing import patient_time_with_processes
 from paifang.testing import PASSWORD, SiteRig, site_rig
 from protocols.console import ExplainScan, Explanation, GetWallet, Wallet
 from protocols.shortcode import grouped, parse_short
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import pytest
 
+from core.testing import patient_time_with_processes
 from paifang.testing import site_rig
 from protocols.console import Done, Trigger
 from protocols.messages import Direction
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 BOARDS = {
     'path = "dev/s1-board"': 'path = "dev/bus", address = 1',

@@ -10,8 +10,11 @@ import pynng
 import pytest
 import trio
 
+from core.testing import patient_time_with_processes
 from paifang.testing import site_rig, until
 from paifang.watch import LOG_EVERY_S
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 
 async def _throw_at_tcp(port: int, data: bytes) -> None:
