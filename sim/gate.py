@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from drivers.base import AlarmKind
 from drivers.base import Barrier as Sensed
-from drivers.nng import LinkAddresses, LinkClient, LinkTimeout
+from drivers.nng import LinkAddresses, LinkClient, LinkTimeout, LinkTls
 from drivers.nng import Sensed as LinkSensed
 from protocols.devicelink import (
     Ack,
@@ -75,7 +75,9 @@ class SimGate:
         *,
         site: str,
         timing: Timing = DEFAULT_TIMING,
+        tls: LinkTls | None = None,
     ) -> None:
+        """With `tls` the addresses are `tls+tcp://…`. Raises LinkTlsError when its files cannot be used."""
         self.lane = lane
         self.device = device
         self.barrier = SimBarrier(self, timing=timing)
@@ -95,6 +97,7 @@ class SimGate:
             on_release=self._released,
             on_wake=self._woken,
             on_link=self._link_changed,
+            tls=tls,
         )
         self._incident: int | None = None
         self._turn: _Turn | None = None

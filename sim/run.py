@@ -14,11 +14,14 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from paifang import photographs
+from paifang._wire_pki import FOLDER, uses_tls
 from paifang.addresses import channel_url
 from paifang.check import load
 from paifang.keys import KeysError, public_release_keys
+from paifang.pki import PkiError
 from paifang.site import SiteFile
 from sim.barrier import DEFAULT_TIMING, Timing
+from sim.identity import Identities, identities
 from sim.plan import DAY_CURVE, DEFAULT_MIX, HOUR_S, plan
 from sim.script import DemoScript, Faces
 from sim.site import SimSite
@@ -76,10 +79,18 @@ async def run_sim(
     told("no real device is connected; boards, readers, gates, printer and visitors are simulated")
     keys = await _release_keys(data_dir / "keys")
     url = channel_url(site)
+    identity = await _identities(site, data_dir)
     with Truth(data_dir / "sim" / "truth.jsonl") as truth:
         truth.phase("simulator", f"seed {options.seed}")
         devices = SimSite(
-            site, data_dir, keys, truth, seed=options.seed, timing=options.timing, lost_replies=options.lost_replies
+            site,
+            data_dir,
+            keys,
+            truth,
+            seed=options.seed,
+            timing=options.timing,
+            lost_replies=options.lost_replies,
+            identity=identity,
         )
         cashier = Desk(url, options.cashier, password)
         security = (Desk(url, options.security[0], password), Desk(url, options.security[1], password))
@@ -113,6 +124,17 @@ async def run_sim(
                 await devices.said(10.0)
             told("stopping")
             nursery.cancel_scope.cancel()
+
+
+async def _identities(site: SiteFile, data: Path) -> Identities:
+    """Waits for the authority that the server makes at its first start. Raises SimError."""
+    with trio.move_on_after(KEYS_LIMIT_S):
+        while uses_tls(site.link) and not (data / FOLDER).exists():  # noqa: ASYNC110 - another process makes it, whole
+            await trio.sleep(KEYS_LOOK_S)
+    try:
+        return identities(site, data)
+    except PkiError as exc:
+        raise SimError(f"the simulated gates get no certificates: {exc}") from exc
 
 
 async def _days(crowd: Crowd, options: SimOptions) -> None:

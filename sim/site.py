@@ -15,6 +15,7 @@ from sim.barrier import DEFAULT_TIMING, Timing
 from sim.board import SimBoard
 from sim.bus import SimBus
 from sim.gate import SimGate
+from sim.identity import Identities, dialled_link, no_identity
 from sim.lane import SimLane
 from sim.printer import SimPrinter
 from sim.reader import Ending, SimReader
@@ -41,13 +42,16 @@ class SimSite:
         seed: int = 0,
         timing: Timing = DEFAULT_TIMING,
         lost_replies: float = 0.0,
+        identity: Identities = no_identity,
     ) -> None:
+        """`identity` gives the smart gates their certificates. Raises PkiError when one cannot be made."""
         self.site = site
         self._truth = truth
         self._timing = timing
         self._seed = seed
         self._lost_replies = lost_replies
         self._data_dir = data_dir
+        self._identity = identity
         self.buses = {path: SimBus(self._path(path), None) for path in _shared(site)}
         self.lanes = {
             lane.id: self._lane(lane, release_keys) for lane in site.lanes if lane.board or lane.device
@@ -124,11 +128,12 @@ class SimSite:
             gate = SimGate(
                 lane.id,
                 lane.device,
-                self.site.link,
+                dialled_link(self.site.link),
                 release_keys,
                 self._truth,
                 site=self.site.site.id,
                 timing=self._timing,
+                tls=self._identity(lane.device),
             )
             return SimLane(lane.id, lane.from_zone, lane.to_zone, self._truth, gate=gate)
         assert lane.board is not None

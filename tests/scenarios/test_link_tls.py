@@ -8,11 +8,18 @@ from pathlib import Path
 import pytest
 import trio
 
+from core.testing import patient_time_with_processes
 from drivers.nng import LinkClient, LinkTimeout
 from drivers.nng.testing import FakeGate
+from paifang.keys import public_release_keys
 from paifang.pki import device_tls
-from paifang.testing import free_ports, site_rig, until
+from paifang.testing import FAST, free_ports, site_rig, until
+from protocols.console import Done, Trigger
 from protocols.devicelink import Ack, Heartbeat, Hello, Welcome
+from sim.identity import identities
+from sim.site import SimSite
+
+patient = pytest.fixture(autouse=True)(patient_time_with_processes)
 
 pytestmark = pytest.mark.slow
 
@@ -74,5 +81,28 @@ async def test_a_lane_enrols_passes_and_is_revoked(tmp_path, nursery):
         await until(lambda: not client.connected, "the revoked lane is cut off", 20.0)
         with pytest.raises(LinkTimeout):
             await client.ask(Heartbeat(**client.header()), 2.0)
+        assert (await rig.audit()).broken == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_simulated_smart_gates_speak_tls(tmp_path, nursery):
+    async with site_rig(tmp_path, serial=0, linked=1, start=False, configure=with_tls) as rig:
+        await rig.start()
+        keys = public_release_keys(rig.data / "keys")
+        place = SimSite(rig.site, rig.data, keys, rig.truth, timing=FAST, identity=identities(rig.site, rig.data))
+        lane = place.lanes["g1"]
+        nursery.start_soon(lane.gate.run)
+        assert await lane.gate.ready(WAIT_S)
+        ticket = await rig.sell("adult")
+        async with lane.queue:
+            scanned = await lane.scan(ticket.code, WAIT_S, cause="test")
+            assert scanned.opened
+            await lane.walk(0.1, ticket=None, visitor="test")
+            lane.done(scanned, 1)
+        await until(lambda: lane.gate.unsaid == 0, "the server has it all", WAIT_S)
+        await rig.settled(WAIT_S)
+        assert await rig.value("SELECT count(*) FROM passages") == 1
+        await rig.ask("security1", "evacuation.trigger", Trigger(reason="test"), Done)
+        await until(lambda: lane.released, "released over TLS", WAIT_S)
         assert (await rig.audit()).broken == []
         nursery.cancel_scope.cancel()
