@@ -134,7 +134,8 @@ with meant as materialized (
              then (select coalesce(json_agg(json_build_array(u.entitlement, u.redeemed, u.held)), '[]')
                      from personal_uses u where u.site = $1 and u.credential = c.credential)
              else '[]' end)::text
-      from meant t join credentials c on c.site = $1 and c.ticket = t.ticket and c.kind <> 'code'
+      from meant t cross join lateral (  -- ticket by ticket: never a scan of all credentials for each part
+               select * from credentials where site = $1 and ticket = t.ticket and kind <> 'code' offset 0) c
     union all
     select p.ticket, 2, json_build_array('b', p.ticket, p.state)::text
       from unnest($2::bigint[]) as w (ticket) join preprinted p on p.site = $1 and p.ticket = w.ticket
