@@ -161,8 +161,10 @@ class Connection:
 
     def send_encoded(self, statement: Statement, values: list[bytes | None]) -> None:
         """As `send`, with what `Statement.encode` has made of the arguments."""
-        with _translated(self._raw):
+        try:  # as `_translated`, which costs as much as what it is round: a batch comes by here sixty times
             self._raw.send_query_prepared(statement.name, values, statement.formats, BINARY)
+        except psycopg.Error as exc:
+            raise _lost(self._raw, exc) from exc
         self._queued.append(statement)
 
     def mark(self) -> Piece:
@@ -332,20 +334,24 @@ class Connection:
 
     async def _next_result(self) -> pq.abc.PGresult | None:
         raw = self._raw
-        with _translated(raw):
+        try:
             while raw.is_busy():
                 while self._flushed():
                     await self._wait(trio.lowlevel.wait_writable)
                 await self._wait(trio.lowlevel.wait_readable)
                 raw.consume_input()
             result = raw.get_result()
+        except psycopg.Error as exc:
+            raise _lost(raw, exc) from exc
         if raw.status == pq.ConnStatus.BAD and (result is None or not result.error_field(FIELDS["C"])):
             raise ConnectionError(_words(raw))
         return result
 
     def _flushed(self) -> bool:
-        with _translated(self._raw):
+        try:
             return bool(self._raw.flush())
+        except psycopg.Error as exc:
+            raise _lost(self._raw, exc) from exc
 
     async def _wait(self, wait: Any) -> None:
         try:
@@ -418,5 +424,9 @@ def _translated(raw: pq.abc.PGconn) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as exc:
-        raise ConnectionError(str(exc).strip() or _words(raw)) from exc
+        raise _lost(raw, exc) from exc
+
+
+def _lost(raw: pq.abc.PGconn, exc: psycopg.Error) -> ConnectionError:
+    return ConnectionError(str(exc).strip() or _words(raw))
 

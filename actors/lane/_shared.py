@@ -13,7 +13,7 @@ from actors.errors import CommandRefused
 from core import Address
 from drivers.base import Barrier, Feedback, Outcome
 from protocols.console import FeedEvent, LaneView
-from protocols.messages import Base, Direction, LaneMode, Telemetry
+from protocols.messages import Base, Credential, Direction, LaneMode, Telemetry
 
 ENTRY_MODES = frozenset({LaneMode.NORMAL_ENTRY, LaneMode.BIDIRECTIONAL})
 EXIT_MODES = frozenset({LaneMode.NORMAL_EXIT, LaneMode.BIDIRECTIONAL})
@@ -56,8 +56,19 @@ def _to_nobody(lane: str, reader: str, feedback: Feedback) -> None:
     """A lane whose readers have neither light nor sound."""
 
 
+Stored = Callable[[Credential], bytes]  # a credential's keyed hash; nothing for what cannot be one of the site's
+
+
+def _not_stored(credential: Credential) -> bytes:
+    """A lane that knows no keys: what it refuses by itself is found by its lane and time alone."""
+    return b""
+
+
 class LaneParts(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom a lane talks to. `admission` decides, `books` answers what is on disk: the ledger, or an upload to it."""
+    """Whom a lane talks to. `admission` decides, `books` answers what is on disk: the ledger, or an upload to it.
+
+    `stored` gives the form of a credential under which a refusal that needed no decision is found again.
+    """
 
     admission: Address
     books: Address
@@ -66,6 +77,7 @@ class LaneParts(msgspec.Struct, frozen=True, kw_only=True):
     hub: Address
     gates: Mapping[str, Sequence[str]] = {}  # names of the plain lanes that lead into each zone, to send visitors to
     signal: SayToVisitor = _to_nobody
+    stored: Stored = _not_stored
 
 
 class Flow(Telemetry, frozen=True, kw_only=True):
@@ -152,9 +164,9 @@ class Face:
 
     def show(self, **changes: object) -> None:
         """Change fields of the view; telling nothing when nothing changed."""
-        view = msgspec.structs.replace(self._view, **changes)
-        if view != self._view:
-            before, self._view = self._view, view
+        before = self._view
+        if any(getattr(before, name) != value for name, value in changes.items()):  # mostly there is nothing new
+            self._view = view = msgspec.structs.replace(before, **changes)
             self._parts.hub.tell(view)
             if before.state != view.state:
                 self._light(before.state, view.state)
