@@ -139,6 +139,15 @@ async def test_open_lets_one_person_in_and_counts_him(rig: Rig) -> None:
     assert rig.executed() == [Action.ENTER_OPEN]
 
 
+async def test_a_look_does_not_wait_for_the_next_poll(rig: Rig) -> None:
+    unit = rig.gate._unit
+    unit._poll_s = 600.0
+    await rig.until(lambda: unit.next_poll - trio.current_time() > 300.0)
+    rig.board.fire = True
+    rig.gate.look()
+    await rig.barrier(Barrier.RELEASED)
+
+
 async def test_a_person_is_told_before_the_barrier_closes(rig: Rig) -> None:
     rig.gate.open(Direction.ENTRY, 1, 2.0)
     await rig.barrier(Barrier.OPEN)
