@@ -117,6 +117,7 @@ class Peer:
         self.requests = Bucket(REQUEST_RATE_PER_S, REQUEST_BURST)
         self.strikes = Bucket(1.0, STRIKES)
         self.closed_for: CloseCode | None = None
+        self.slow_at = ""  # what a peer that was too slow had not done: `frames`, `bytes`, `pong`
         self._outbox: deque[Frame] = deque()
         self._outbox_bytes = 0
         self._sent = 0
@@ -143,7 +144,7 @@ class Peer:
                 self._wake.set()
             return True
         if len(self._outbox) >= OUTBOX_FRAMES or self._outbox_bytes + len(frame) > OUTBOX_BYTES:
-            self.close(CloseCode.GOING_AWAY if self.socket.closed else CloseCode.TOO_SLOW)
+            self._fell_behind("frames" if len(self._outbox) >= OUTBOX_FRAMES else "bytes")
             return False
         self._outbox.append(frame)
         self._outbox_bytes += len(frame)
@@ -157,6 +158,11 @@ class Peer:
             self._outbox.clear()
             self._outbox_bytes = 0
             self._closing.set()
+
+    def _fell_behind(self, at: str) -> None:
+        if self.closed_for is None and not self.socket.closed:
+            self.slow_at = at
+        self.close(CloseCode.GOING_AWAY if self.socket.closed else CloseCode.TOO_SLOW)
 
     def strike(self) -> None:
         """The client sent something that it should not; too often, and it is closed."""
@@ -199,7 +205,7 @@ class Peer:
                     if pong.is_set() or self.socket.closed:
                         break
                 else:
-                    self.close(CloseCode.TOO_SLOW)
+                    self._fell_behind("pong")
                 if self.socket.closed:
                     self.close(CloseCode.GOING_AWAY)
                 if self.closed_for is not None:

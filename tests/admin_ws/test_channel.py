@@ -121,7 +121,7 @@ async def test_five_failed_log_ins_end_the_connection() -> None:
 
 
 async def test_who_does_not_log_in_in_time_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel, "LOGIN_DEADLINE_S", 0.2)
+    monkeypatch.setattr("admin_ws._requests.LOGIN_DEADLINE_S", 0.2)
     async with StubSite().open() as site, logged_in(site) as client, raw(site) as socket:
         assert await closed_with(socket) == CloseCode.NO_LOGIN
         assert len((await client.subscribe()).lanes) == 8  # logged in, and longer connected

@@ -37,6 +37,7 @@ async def watched(socket: SilentSocket, leave_s: float | None = None) -> tuple[C
         if leave_s is not None:
             await trio.sleep(leave_s)
             socket.closed = CloseReason(1001, None)
+    assert peer.slow_at == ("pong" if leave_s is None else "")
     return peer.closed_for, trio.current_time() - begun
 
 
@@ -65,6 +66,7 @@ async def test_an_outbox_that_nobody_empties_is_too_slow_unless_the_peer_has_lef
     assert all(peer.offer(b"x") for _ in range(OUTBOX_FRAMES))
     assert not peer.offer(b"x")
     assert peer.closed_for is code
+    assert peer.slow_at == ("frames" if closed is None else "")
 
 
 async def test_clients_that_are_cancelled_are_counted_as_gone() -> None:
