@@ -102,9 +102,15 @@ class LaneHub:
 
 
 def _replace(path: Path, text: str) -> None:
+    """Whole or not at all, as long as there is room; on a full disk over what is there, which takes none."""
     fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text)
-    fresh.replace(path)
+    try:
+        fresh.write_text(text)
+        fresh.replace(path)
+    except OSError:
+        with path.open("r+") as file:
+            file.write(text.ljust(path.stat().st_size))
+            file.truncate()
 
 
 def read_status(data: Path) -> dict[str, Any] | None:

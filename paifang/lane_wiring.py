@@ -23,6 +23,7 @@ from actors.edge import (
     Connected,
     Decider,
     Disk,
+    DiskTrouble,
     EdgeEvacuation,
     EdgeKeys,
     EdgeLedger,
@@ -351,6 +352,7 @@ class BuiltLane:
         self._passed += 1
 
     def _disk_trouble(self, trouble: str) -> None:
+        offer(self.link_address, DiskTrouble(trouble=trouble))
         if trouble:
             log.error("lane.journal", error=trouble)
         else:

@@ -172,6 +172,11 @@ class LaneBook:
         with self._journal.writing():
             return self._add(body, at)
 
+    def probe(self, at: float) -> None:
+        """Write what waits in memory, and see whether the disk takes anything. Raises JournalError."""
+        self._catch_up()
+        self._journal.probe(at)
+
     def neighbour(self, uses: Sequence[Use]) -> None:
         """What neighbours say they let in; `pax` 0 takes it back. Of our own lane nobody else tells us.
 
@@ -242,9 +247,10 @@ class LaneBook:
         return [_use(row) for row in rows]
 
     def own_uses(self, after: float, limit: int) -> list[Use]:
-        """Our own newest uses since `after`, for a neighbour that was away. Raises JournalError."""
+        """Our own newest uses since `after`, oldest first, for a neighbour that was away. Raises JournalError."""
         rows = self._journal.read(
-            "select subject, lane, grant_id, zone, pax, at from uses where lane = ? and at >= ? order by at limit ?",
+            "select * from (select subject, lane, grant_id, zone, pax, at from uses"
+            " where lane = ? and at >= ? order by at desc limit ?) order by at",
             (self._lane, after, limit),
         )
         return [_use(row) for row in rows]

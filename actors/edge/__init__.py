@@ -19,7 +19,7 @@ from actors.edge._parts import Disk, EdgePolicy, LinkUp, ModeChanged, Tell, Uplo
 from actors.edge.decider import EDGE, ONLINE, Clocks, Decider, EdgeKeys
 from actors.edge.evacuation import EdgeEvacuation, ServerRearm, ServerRelease
 from actors.edge.ledger import EdgeLedger
-from actors.edge.link import Connected, EdgeLink, Woken
+from actors.edge.link import Connected, DiskTrouble, EdgeLink, Woken
 from actors.edge.lists import Hint, ListActor
 from actors.edge.neighbours import NeighbourActor
 from actors.edge.power import PowerActor
@@ -33,6 +33,7 @@ __all__ = [
     "Connected",
     "Decider",
     "Disk",
+    "DiskTrouble",
     "EdgeEvacuation",
     "EdgeKeys",
     "EdgeLedger",

@@ -86,6 +86,7 @@ class Book(Protocol):
     def ended(self, statement: Ended) -> Settlement: ...
     def baseline(self, statement: CounterBaseline) -> Ok: ...
     def note(self, body: Body, at: float) -> int: ...
+    def probe(self, at: float) -> None: ...
     def neighbour(self, uses: Sequence[Use]) -> None: ...
     def books(self, question: LaneLedger, now: float) -> LaneBooks: ...
     def open_grants(self) -> list[OpenGrant]: ...
@@ -128,8 +129,11 @@ class Disk:
         self._inline = inline
         self._turn = trio.CapacityLimiter(1)
 
-    async def do(self, work: Callable[[Book], T]) -> T:
-        """Carry `work` out. Raises LedgerUnavailable when the disk refuses."""
+    async def do(self, work: Callable[[Book], T], *, reads: bool = False) -> T:
+        """Carry `work` out. Raises LedgerUnavailable when the disk refuses.
+
+        `reads`: it only looks, which a full disk lets it do, so that its success says nothing.
+        """
         try:
             if self._inline:
                 result = work(self.book)
@@ -138,7 +142,8 @@ class Disk:
         except self._failures as exc:
             self._say(str(exc))
             raise LedgerUnavailable(str(exc)) from exc
-        self._say("")
+        if not reads:
+            self._say("")
         return result
 
     def _say(self, trouble: str) -> None:

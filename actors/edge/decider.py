@@ -7,6 +7,7 @@ of it, so that the barrier never moves for something that a power cut could forg
 from __future__ import annotations
 
 import collections
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -51,6 +52,8 @@ CARD_CHARACTERS_MAX = 64
 TIMES_MAX = 500  # the latest decisions, for figures
 HOLD_MIN_S = 2.0  # a server that was too slow is not asked again before
 HOLD_MAX_S = 60.0  # nor, when that happens again and again, before this
+GIVE_BACK_S = 60.0  # a grant that the lane does not open is told to be over for so long
+GIVE_BACK_PAUSE_S = 0.5
 NO_ANSWER = frozenset({"unavailable", "too_many"})  # the server is there and cannot decide: the lane does
 
 log = structlog.get_logger(__name__)
@@ -123,6 +126,7 @@ class Decider:
         self._under_way = 0
         self._alone = trio.Lock()
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             while True:
                 envelope = await me.receive()
                 match envelope.msg:
@@ -228,8 +232,23 @@ class Decider:
             remaining=grant.remaining,
         )
         if granted.state is GrantState.OPEN:
-            self._spread(await self._write(new, None))
+            try:
+                self._spread(await self._write(new, None))
+            except LedgerUnavailable:  # this visitor is refused: the ticket must be good at another lane
+                self._nursery.start_soon(self._give_back, scan, grant.grant)
+                raise
         return granted
+
+    async def _give_back(self, scan: Scan, grant: int) -> None:
+        """Nobody passed on it, which our journal cannot say. What is not heard in time, the next hello settles."""
+        request = link.PassEnd(**self._header(), grant=grant, nonce=scan.nonce, passed=0, why=EndReason.NEVER_OPENED)
+        with trio.move_on_after(GIVE_BACK_S):
+            while True:
+                with contextlib.suppress(DeviceError):
+                    reply = await self._ask(request, GIVE_BACK_S)
+                    if not (isinstance(reply, link.Refused) and reply.code in NO_ANSWER):
+                        return
+                await trio.sleep(GIVE_BACK_PAUSE_S)
 
     # --- alone --------------------------------------------------------------------------------------------------
 
@@ -243,7 +262,7 @@ class Decider:
                 return await self._deny(scan, Refusal(code=exc.reason), b"", asked=asked)
             identity, code = Identity(b""), None
         async with self._alone:  # nobody decides between our looking and our writing
-            known = await self._disk.do(lambda book: self._look(question, identity, code, book))
+            known = await self._disk.do(lambda book: self._look(question, identity, code, book), reads=True)
             verdict = decide_alone(question, known, self._policy)
             if isinstance(verdict, Refusal):
                 return await self._deny(scan, verdict, identity.hash, asked=asked)

@@ -65,7 +65,7 @@ class EdgeLedger:
             case CounterBaseline() as baseline:
                 envelope.reply(await self._disk.do(lambda book: book.baseline(baseline)))
             case LaneLedger() as question:
-                envelope.reply(await self._disk.do(lambda book: book.books(question, self._clock())))
+                envelope.reply(await self._disk.do(lambda book: book.books(question, self._clock()), reads=True))
                 return  # nothing new to upload
             case RefusedScan() | OpenCase() as note:
                 await self._disk.do(lambda book: _note(book, note))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,6 +29,10 @@ BEAT_S = 1.0  # how often the server is asked whether it is there
 FETCH_S = 3.0  # commands are fetched at least this often
 ASK_S = 2.0
 COMMANDS_MAX = 256  # executed commands that are remembered, so that none is executed twice
+TROUBLE_CHARACTERS_MAX = 200
+TROUBLE_EVERY_S = 600.0
+PROBE_S = 30.0  # a write to see whether the disk takes it
+PROBE_AGAIN_S = 2.0  # while it does not
 DONE_MAX = 64  # commands acknowledged at once
 REASON = "control room"
 
@@ -44,8 +49,10 @@ class Connected(Telemetry, frozen=True, kw_only=True):
     up: bool
 
 
-class _Fetch(Telemetry, frozen=True, kw_only=True):
-    pass
+class DiskTrouble(Telemetry, frozen=True, kw_only=True):
+    """The lane's disk does not take what is written; `trouble` empty: it does again. Told past that very disk."""
+
+    trouble: str
 
 
 class EdgeLink:
@@ -86,6 +93,9 @@ class EdgeLink:
         self._woken = trio.Event()
         self._reconnected = trio.Event()
         self._done: list[int] = []
+        self._trouble = ""  # of the disk, and whether the server has been told
+        self._trouble_told = True
+        self._trouble_said_at = float("-inf")
         self._executed: collections.OrderedDict[int, None] = collections.OrderedDict()
         self.last_answer_at: float | None = None
         self.server_mode = ""
@@ -100,6 +110,7 @@ class EdgeLink:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep)
             nursery.start_soon(self._fetch)
+            nursery.start_soon(self._probe)
             while True:
                 envelope = await me.receive()
                 match envelope.msg:
@@ -112,6 +123,9 @@ class EdgeLink:
                     case Woken():
                         self._woken.set()
                         offer(self._lists, Hint())
+                    case DiskTrouble(trouble=trouble):
+                        self._trouble_told = self._trouble_told and bool(self._trouble) == bool(trouble)
+                        self._trouble = trouble
                     case ModeChanged(mode=mode, why=why) if why:  # that it is over, the server sees by itself
                         nursery.start_soon(self._note, mode, why)
                     case Stop():
@@ -127,6 +141,8 @@ class EdgeLink:
                 request = link.Heartbeat(**self._header(), barrier=self._barrier(), queue_depth=self._disk.book.waiting)
                 answered = await self._asked(request, self._beat_limit_s) is not None
             self._say(up=answered and self._greeted)
+            if answered and self._greeted and not self._trouble_told:
+                await self._tell_trouble()
             if answered and not self._greeted:
                 continue
             with trio.move_on_after(BEAT_S):
@@ -135,7 +151,7 @@ class EdgeLink:
 
     async def _hello(self) -> bool:
         try:
-            owed = await self._disk.do(lambda book: book.owed())
+            owed = await self._disk.do(lambda book: book.owed(), reads=True)
         except LedgerUnavailable:
             owed = []
         entries, exits = self._counts()
@@ -156,6 +172,26 @@ class EdgeLink:
         self._greeted = True
         self._set_mode(reply.mode)
         return True
+
+    async def _probe(self) -> None:
+        """Nobody passes at night, and a disk that fails should be known before the first visitor comes."""
+        while True:
+            with contextlib.suppress(LedgerUnavailable):
+                await self._disk.do(lambda book: book.probe(time.time()))
+            await trio.sleep(PROBE_AGAIN_S if self._disk.trouble else PROBE_S)
+
+    async def _tell_trouble(self) -> None:
+        """People hear of a disk that is full or read-only, which cannot hold a record of it."""
+        trouble, now = self._trouble, trio.current_time()
+        if trouble:
+            if now - self._trouble_said_at < TROUBLE_EVERY_S:  # a disk on which a little fits now and then
+                return
+            detail = "".join(letter if letter.isprintable() else " " for letter in trouble)[:TROUBLE_CHARACTERS_MAX]
+            alarm = link.Alarm(**self._header(), kind="disk", detail=detail)
+            if not isinstance(await self._asked(alarm, ASK_S), link.Ack):
+                return
+            self._trouble_said_at = now
+        self._trouble_told = self._trouble == trouble
 
     async def _asked(self, request: link.WorkRequest, limit_s: float) -> link.WorkReply | None:
         try:

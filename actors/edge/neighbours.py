@@ -25,7 +25,7 @@ from storage.interfaces import LedgerUnavailable
 REPEAT_S = 5.0  # what was said lately is said again this often
 REPEAT_FOR_S = 60.0
 RECENT_MAX = 512  # uses that are said again
-HELLO_USES_MAX = 4096  # told to a neighbour that has just started
+HELLO_USES_MAX = 16_384  # the newest, told to a neighbour that has just started
 HELLO_FOR_S = 16 * 3600.0  # a long day
 HELLO_PAUSE_S = 0.01  # between two notices of all that
 HELLO_EVERY_S = 2.0  # a neighbour that starts again and again is not told all each time
@@ -148,7 +148,7 @@ class NeighbourActor:
             if notice.hello and trio.current_time() - self._told_all_at >= HELLO_EVERY_S:
                 self._told_all_at = trio.current_time()
                 since = time.time() - HELLO_FOR_S
-                uses = await self._disk.do(lambda book: book.own_uses(since, HELLO_USES_MAX))
+                uses = await self._disk.do(lambda book: book.own_uses(since, HELLO_USES_MAX), reads=True)
                 for start in range(0, len(uses), USES_PER_NOTICE):  # slowly: a subscriber's queue is short
                     self._say(uses[start : start + USES_PER_NOTICE])
                     await trio.sleep(HELLO_PAUSE_S)

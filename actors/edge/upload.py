@@ -100,7 +100,7 @@ class UploadActor:
 
     async def _upload_some(self) -> bool:
         """One upload. False when nothing waits. Raises DeviceError or ConnectionError when it was not taken."""
-        rows, boot = await self._disk.do(lambda book: (book.pending(RECORDS_MAX), book.boot))
+        rows, boot = await self._disk.do(lambda book: (book.pending(RECORDS_MAX), book.boot), reads=True)
         if not rows:
             return False
         records = [Record(seq=row.seq, at=row.at, body=self._disk.book.body(row)) for row in rows]

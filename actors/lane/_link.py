@@ -77,7 +77,7 @@ BOOKS_RETRY_S = 1.0
 
 PASS_KINDS = frozenset(PassageKind)
 END_REASONS = frozenset(EndReason)
-CASE_ALARMS = frozenset({"tailgate", "reverse", "intrusion", "forced"})
+CASE_ALARMS = frozenset({"tailgate", "reverse", "intrusion", "forced", "disk"})
 
 
 class LinkCall(Base, frozen=True, kw_only=True):

@@ -200,6 +200,8 @@ def test_a_file_that_turns_read_only_is_an_error_and_no_crash(path: Path) -> Non
     journal.read("pragma query_only=on")  # what SQLite does on a file system that was remounted read-only
     with pytest.raises(JournalError):
         journal.append("scan", b"", 0.0)
+    with pytest.raises(JournalError):
+        journal.probe(1.0)
     assert journal.count == 1
     assert len(journal.pending(10)) == 1
     journal.read("pragma query_only=off")

@@ -23,14 +23,16 @@ def book(tmp_path: Path) -> LaneBook:
     return LaneBook(open_journal(tmp_path / "journal.sqlite"), "n1", lambda at: "2026-11-22")
 
 
-def grant(number: int = 1, *, pax: int = 2, from_server: bool = False, nonce: str = "") -> NewGrant:
+def grant(
+    number: int = 1, *, pax: int = 2, from_server: bool = False, nonce: str = "", at: float = 100.0
+) -> NewGrant:
     return NewGrant(
         grant=number,
         nonce=nonce or f"nonce-{number}",
         ticket=7,
         pax=pax,
         passed=0,
-        at=100.0,
+        at=at,
         ttl_s=5.0,
         direction=Direction.ENTRY,
         counters=Counters("e1", 10, 3),
@@ -146,6 +148,21 @@ def test_neighbours_uses_are_kept_taken_back_and_never_ours(book: LaneBook) -> N
     assert len(book.uses(SUBJECT)) == 1
     assert [each.grant for each in book.own_uses(0.0, 10)] == [1]
     assert book.own_uses(101.0, 10) == []
+
+
+def test_a_neighbour_that_was_away_is_told_the_newest(book: LaneBook) -> None:
+    for number in range(1, 9):
+        book.grant(grant(number, nonce=f"n{number}", at=100.0 + number), None)
+    assert [each.grant for each in book.own_uses(0.0, 3)] == [6, 7, 8]
+
+
+def test_a_probe_writes_what_waits_and_leaves_no_record(book: LaneBook) -> None:
+    book.keep(grant(), RECORD)
+    assert (book.unwritten, book.waiting) == (1, 0)
+    book.probe(5.0)
+    assert (book.unwritten, book.waiting) == (0, 1)
+    book.probe(6.0)
+    assert book.waiting == 1
 
 
 def test_old_uses_go(book: LaneBook) -> None:
