@@ -133,6 +133,36 @@ async def test_the_server_decides_and_its_grant_is_on_disk_first(tmp_path: Path,
         assert [use.pax for tell in only(await heard(rig.neighbours), Tell) for use in tell.uses] == [1]
 
 
+async def test_a_grant_that_cannot_be_written_down_is_given_back_past_the_disk(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with decider(tmp_path, journal_failure="refuse") as rig:
+        await rig.online()
+        told: list[link.PassEnd] = []
+
+        def answer(request: Any) -> Any:
+            if not isinstance(request, link.PassEnd):
+                return granting(request)
+            told.append(request)
+            if len(told) < 3:  # not now; and again
+                return link.Refused(seq=request.seq, server_at=NOW, code="unavailable", text="")
+            return link.Ack(seq=request.seq, server_at=NOW)
+
+        rig.server.answer = answer
+        rig.spoil()
+        refused = await rig.decide(code())
+        assert isinstance(refused, Denied)
+        assert refused.code == "unavailable"
+        await trio.sleep(100.0)
+        assert len(told) == 3
+        assert len({each.seq for each in told}) == 1, "the same words each time"
+        assert (told[0].grant, told[0].passed, told[0].why) == (77, 0, "never_opened")
+        rig.mend()
+        assert isinstance(await rig.decide(code()), Granted)
+        await trio.sleep(100.0)
+        assert len(told) == 3
+
+
 async def test_a_refusal_of_the_server_stands(tmp_path: Path, autojump_clock: Any) -> None:
     async with decider(tmp_path) as rig:
         await rig.online()
