@@ -195,7 +195,7 @@ class AttendantLane:
             device=self._config.device,
             nonce=record.nonce,
             kind=credential(record.code).kind,
-            credential_hash=b"",
+            credential_hash=self._parts.stored(credential(record.code)),
             code=code,
             at=record.at,
         )

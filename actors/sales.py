@@ -284,7 +284,7 @@ class Sales:
                 severity="info",
                 code="sold",
                 text_zh=f"{order.by or order.channel} 售出 {count} 张，{total:.2f} 元",
-                text_en=f"{order.by or order.channel} sold {count}, {total:.2f}",
+                text_en=f"{order.by or order.channel} sold {count} ticket{'s' * (count > 1)}, ¥{total:.2f}",
             ),
         )
 

@@ -1,10 +1,11 @@
 """Pictures of the console for the documentation, taken with Chromium from a running server.
 
-    python -m admin_ws.showcase --port 8470
-    echo everything | python -m admin_ws.screenshots http://127.0.0.1:8470/ --user max --password-file - --out docs
+    paifang run --data var
+    python -m admin_ws.screenshots http://127.0.0.1:8460/ --user manager --password-file var/demo-password --out docs
 
-writes `console-PAGE-THEME.png` for every page that the user may see (`console-THEME.png` is the overview). Needs the
-test dependencies (playwright, pillow) and Debian's chromium.
+writes `console-PAGE-THEME.png` for every page that the user may see (`console-THEME.png` is the overview), or for those
+that `--page` names; a page that another user sees is taken with that one. Works with `admin_ws.showcase` as well. Needs
+the test dependencies (playwright, pillow) and Debian's chromium.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ CHROMIUM_ARGUMENTS = (
 SIZE = (1920, 1080)  # pixels; what hangs in a control room
 PICTURE = (1440, 810)  # pixels of those that are kept; scaling one down would blur it and make it larger
 COLOURS = 255
-SHOWN = {"lanes": "#/lanes/lane-12", "cases": "#/cases/311", "find": "#/find?trace=4f1c0b7a9d22"}  # of the showcase
+OPENED = {"lanes": "[data-gate]", "cases": "[data-case] a", "find": ".refusal:enabled"}  # pressed if there
 SETTLE_MS = 1_500  # for the first deltas and the curve
 PATIENCE_MS = 15_000
 
@@ -74,18 +75,23 @@ def set_theme(page: Any, theme: str) -> None:
         page.wait_for_function(f"() => document.documentElement.dataset.theme === '{theme}'")
 
 
-def take(url: str, user: str, password: str, out: Path, *, language: str = "en") -> list[Path]:
-    """Every page that the user may see, in both themes; returns the pictures' paths."""
+def take(
+    url: str, user: str, password: str, out: Path, *, language: str = "en", only: Sequence[str] = ()
+) -> list[Path]:
+    """Every page that the user may see (or `only` some of them), in both themes; returns the pictures' paths."""
     taken = []
     with browser_page(size=PICTURE, language=language) as page:
         log_in(page, url, user, password)
         names = page.locator(".rail-page").evaluate_all("all => all.map(one => one.dataset.page)")
         for theme in ("dark", "light"):
             set_theme(page, theme)
-            for name in names:
-                page.evaluate("hash => { location.hash = hash; }", SHOWN.get(name, f"#/{name}"))
+            for name in (name for name in names if not only or name in only):
+                page.evaluate("hash => { location.hash = hash; }", f"#/{name}")
                 page.locator(f".rail-page.is-on[data-page={name}]").wait_for()
                 page.wait_for_timeout(SETTLE_MS)
+                if name in OPENED and page.locator(OPENED[name]).count():
+                    page.locator(OPENED[name]).first.click()
+                    page.wait_for_timeout(SETTLE_MS)
                 path = out / (f"console-{theme}.png" if name == "overview" else f"console-{name}-{theme}.png")
                 page.screenshot(path=str(path))
                 taken.append(path)
@@ -109,12 +115,12 @@ def main() -> None:
     parser.add_argument("--password-file", required=True, type=Path, help="first line is the password; - for stdin")
     parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--language", choices=("en", "zh"), default="en")
+    parser.add_argument("--page", action="append", default=[], help="only this one; may be given again")
     arguments = parser.parse_args()
     source = sys.stdin.read() if str(arguments.password_file) == "-" else arguments.password_file.read_text()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for path in take(
-        arguments.url, arguments.user, source.partition("\n")[0], arguments.out, language=arguments.language
-    ):
+    password, language = source.partition("\n")[0], arguments.language
+    for path in take(arguments.url, arguments.user, password, arguments.out, language=language, only=arguments.page):
         shrink(path)
         sys.stdout.write(f"{path}  {path.stat().st_size // 1000} kB\n")
 

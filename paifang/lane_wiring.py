@@ -18,6 +18,7 @@ import structlog
 import trio
 
 from actors._common import offer
+from actors.admission import Identify
 from actors.edge import (
     Clocks,
     Connected,
@@ -52,7 +53,7 @@ from paifang.pki import PkiError
 from paifang.pki_renew import LaneCertificate
 from protocols.clock import LocalTime, local_time
 from protocols.devicelink import Release
-from protocols.messages import Passed
+from protocols.messages import Credential, Passed
 from storage.journal import JournalError, late_journal
 from storage.lanebook import LaneBook
 from storage.lanelists import LaneLists, ListsError
@@ -230,6 +231,11 @@ class BuiltLane:
             changed=lambda: self.client.use(certificate.tls),
         )
 
+    def _stored(self, credential: Credential) -> bytes:
+        """A credential's keyed hash, once the lists have brought the key."""
+        hash_id = self.keys.hash_id()
+        return b"" if hash_id is None else Identify(self.keys.verify, hash_id).stored(credential)
+
     def _tree(self) -> Supervisor:
         parts = LaneParts(
             admission=self.admission_address,
@@ -238,6 +244,7 @@ class BuiltLane:
             occupancy=self.hub_address,
             hub=self.hub_address,
             signal=self.devices.signal,
+            stored=self._stored,
         )
         business = [
             Child(self.hub_address, self.hub.run),

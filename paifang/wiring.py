@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import structlog
 import trio
 
-from actors.admission import Admission, Explainer, LaneHere, decide
+from actors.admission import Admission, Explainer, Identify, LaneHere, decide
 from actors.desk import Desk
 from actors.evacuation import Evacuation
 from actors.health import Health
@@ -232,6 +232,7 @@ class _Builder:
         return Child(self.link, self.link_actor.run)
 
     def _device_children(self) -> list[Child]:
+        verifier = Verifier(self.keys.ticket_verifiers, self.site.site.id)
         parts = LaneParts(
             admission=self.admission,
             books=self.ledger,
@@ -240,6 +241,7 @@ class _Builder:
             hub=self.hub,
             gates=plain_gates(self.site),
             signal=self.devices.signal,
+            stored=Identify(verifier.verify, self.keys.hash_id, self.keys.rotating_key).stored,
         )
         return self.devices.children(parts, self.link)
 

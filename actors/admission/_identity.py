@@ -62,6 +62,13 @@ class Identify:
             raise TicketCodeError("unknown_code")
         return Identity(self._hash_id(kind, value.strip().upper() if kind is CredentialKind.ID_NUMBER else value))
 
+    def stored(self, credential: Credential) -> bytes:
+        """The stored form's hash, or nothing for what cannot be one of ours: to note down what was refused unasked."""
+        try:
+            return self(credential).hash
+        except TicketCodeError:
+            return b""
+
 
 class Tries:
     """How many codes somebody may type: guesses must not find one, and nobody types faster than people do.

@@ -459,7 +459,7 @@ class BoardLane:
                 device=scan.device,
                 nonce=scan.nonce,
                 kind=scan.credential.kind,
-                credential_hash=b"",
+                credential_hash=self._parts.stored(scan.credential),
                 code=code,
                 at=scan.at,
             ),

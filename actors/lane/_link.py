@@ -317,13 +317,14 @@ class LinkLane:
         return ""
 
     def _refused(self, request: link.Scan, code: str) -> RefusedScan:
-        kind = CredentialKind(request.kind) if request.kind in frozenset(CredentialKind) else CredentialKind.CODE
+        known = request.kind in frozenset(CredentialKind)
+        kind = CredentialKind(request.kind) if known else CredentialKind.CODE
         return RefusedScan(
             lane=self._config.lane,
             device=request.device,
             nonce=request.nonce[: link.NAME_BYTES_MAX],
             kind=kind,
-            credential_hash=b"",
+            credential_hash=self._parts.stored(Credential(kind, request.value)) if known else b"",
             code=code,
             at=request.at,
         )

@@ -53,7 +53,7 @@ export function App(): JSX.Element {
 
 function Frame(): JSX.Element {
   const seesSite = may("site.subscribe");
-  const pages = PAGES.filter((page) => page.needs.some(may));
+  const pages = mustChangePassword.value ? [] : PAGES.filter((page) => page.needs.some(may)); // first things first
   const asked = pages.find((page) => page.name === route.value.page);
   const shown = asked ?? pages[0] ?? PAGES[0]!;
   const title = t(shown.text);

@@ -3,7 +3,7 @@
 import { computed, signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { clock, count, span } from "./format";
-import { pick, t, word } from "./i18n";
+import { t, told, word } from "./i18n";
 import { Icon } from "./icons";
 import { go, href, route } from "./router";
 import { devices, feed, laneName, serverNow } from "./store";
@@ -164,7 +164,7 @@ function Detail({ view }: { view: DeviceView }): JSX.Element {
         <ol>
           {lines.map((line) => (
             <li key={line.seq} class={`severity-${line.severity} kind-${line.kind}`}>
-              <time>{clock(line.at)}</time> <span>{pick(line.text_zh, line.text_en) || word("kind", line.kind)}</span>
+              <time>{clock(line.at)}</time> <span>{told(line)}</span>
               {line.code !== "" && <code>{line.code}</code>}
             </li>
           ))}

@@ -1,7 +1,7 @@
 import { computed, signal } from "@preact/signals";
 import { Component, type JSX } from "preact";
 import { clock } from "./format";
-import { language, pick, t, word, type Language, type Text } from "./i18n";
+import { language, t, told, type Language, type Text } from "./i18n";
 import { Icon, type IconName } from "./icons";
 import { feed, laneName, type FeedLine } from "./store";
 
@@ -111,7 +111,7 @@ class Line extends Component<LineProps> {
         <Icon name={icons[line.kind] ?? "dot"} />
         <span class="line-text">
           {line.lane && <strong>{laneName(line.lane)} </strong>}
-          {pick(line.text_zh, line.text_en) || word("kind", line.kind)}
+          {told(line)}
           {line.code && CODED.has(line.kind) && <code>{line.code}</code>}
         </span>
       </li>

@@ -35,6 +35,12 @@ export function pick(zh: string, en: string): string {
   return language.value === "zh" ? zh || en : en || zh;
 }
 
+/** A line of the feed in words: an alarm by the name of its kind where the line says no more than that. */
+export function told(line: { kind: string; code: string; text_zh: string; text_en: string }): string {
+  if (line.kind === "alarm" && line.text_en === `Alarm: ${line.code}`) return word("alarm", line.code);
+  return pick(line.text_zh, line.text_en) || word("kind", line.kind);
+}
+
 export function word(group: string, value: string): string {
   return words[`${group}.${value}`]?.[language.value === "zh" ? 0 : 1] ?? value;
 }

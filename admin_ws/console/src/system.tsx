@@ -75,7 +75,7 @@ export function System(): JSX.Element {
   }, []);
   const number = new Intl.NumberFormat(language.value === "zh" ? "zh-CN" : "en");
   return (
-    <section class="card system" aria-label={t("system")}>
+    <section class="card system" aria-label={t("system")} tabIndex={0}>
       <h2>{t("system")}</h2>
       {failure.value !== null && <p role="alert">{pick(failure.value.zh, failure.value.en)}</p>}
       <table data-testid="actors">
