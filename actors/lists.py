@@ -29,7 +29,8 @@ KEPT_PARTS = 8  # read, and perhaps not fetched yet; 400 kB each at most
 KEPT_S = 30.0
 LOOK_S = 0.2  # for changes, while lanes ask for lists at all
 AWAY_S = 60.0  # a lane that has not asked for so long is not there
-PER_LANE_S = 0.01  # between two wake-ups for what was sold, for each lane that will ask: a hundred questions a second
+SOLD_S = 2.0  # between two wake-ups for what was sold: each is a version, and a write to every lane's disk
+PER_LANE_S = 0.01  # and so much for each lane that will ask: a hundred questions a second
 HURRY_PER_LANE_S = 0.002  # the same for what was taken back, stopped or changed
 UNREADABLE_S = 2.0  # pause when the database does not say
 
@@ -122,7 +123,7 @@ class Lists:
             if seen is None or newest > seen:  # at first: what changed since the list that was just asked for
                 waiting, hurry = True, hurry or older
             seen = newest
-            if waiting and now - told_at >= lanes * (HURRY_PER_LANE_S if hurry else PER_LANE_S):
+            if waiting and now - told_at >= (lanes * HURRY_PER_LANE_S if hurry else max(SOLD_S, lanes * PER_LANE_S)):
                 waiting, hurry, told_at = False, False, now
                 self._wakes += 1
                 wake()

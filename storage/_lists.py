@@ -44,7 +44,7 @@ PART_CODES = 20_000  # codes printed in advance in one part
 QUERY_LIMIT_S = 5.0
 CONNECT_LIMIT_S = 3.0
 TOKEN_BYTES = 6
-JUST_SOLD_S = 30.0  # a ticket that changes within this time of its sale is no news that anybody waits for
+JUST_SOLD_S = 2.0  # what changes a ticket later than this is not its sale: somebody waits for the lanes to know
 
 T = TypeVar("T")
 

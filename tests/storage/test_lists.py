@@ -134,6 +134,7 @@ async def test_what_the_office_revokes_is_in_the_next_delta() -> None:
 
 async def test_what_has_moved_is_told_and_whether_it_was_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
     async with _site() as (_, ledger, lane):
+        monkeypatch.setattr(_lists, "JUST_SOLD_S", 3600.0)
         start, older = await lane.reader.moved(None)
         assert not older
         assert await lane.reader.moved(start) == (start, False)
