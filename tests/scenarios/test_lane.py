@@ -40,10 +40,9 @@ async def test_with_the_server_gone_a_used_code_is_refused_at_the_neighbour(tmp_
         await trio.sleep(1.0)
         assert {lane.sim.barrier.sensed for lane in rig.lanes.values()} == {Barrier.CLOSED}
         assert not await second.scan(codes[0], patience_s=1.0), "used while the server was there"
-        assert await first.scan(codes[1])
+        assert await first.admit(codes[1])  # at once: the barrier closes by itself after six seconds
         await trio.sleep(NEIGHBOUR_S)
         assert not await second.scan(codes[1], patience_s=1.0)
-        await first.sim.walk(0.1, ticket=None, visitor="test")
         assert await second.admit(codes[2])
         await rig.site.start()
         for lane in rig.lanes.values():
