@@ -20,7 +20,7 @@ import structlog
 import trio
 
 from actors.evacuation.latch import LatchError, prepare_latch
-from core import MailboxFull, Stop
+from core import MailboxFull, Stop, current_trace
 from paifang._wire_evacuation import trigger_on_signal
 from paifang._wire_pki import prepare_pki
 from paifang.keys import KeyRing
@@ -177,6 +177,15 @@ async def _reload_on_signal(built: BuiltSite) -> None:
                 log.warning("site.reload.refused", reason="too many reloads at once")
 
 
+def with_trace(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """A processor of structlog: the trace of the message whose handling wrote the line, as the console shows it."""
+    if trace := current_trace():
+        event.setdefault("trace", trace)
+    return event
+
+
 def configure_logs(level: str = "info") -> None:
     """One line an event on stderr, JSON unless it is a terminal."""
     import logging
@@ -191,6 +200,7 @@ def configure_logs(level: str = "info") -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            with_trace,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *renderer,
