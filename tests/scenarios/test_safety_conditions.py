@@ -8,7 +8,7 @@
 | every console is gone, and the web port with them | `…_with_all_consoles_gone_and_their_port_down` |
 | the session of whoever triggers has expired | `…_by_somebody_whose_session_has_expired` |
 | the clock jumps by years, back and forth | `…_with_a_clock_that_jumps` |
-| lanes, hub and accounts crash for ever | `…_with_{lanes,the_consoles'_actors}_crashing_in_a_loop` |
+| lanes, hub and accounts crash for ever | `…_with_{lanes,the_consoles_actors}_crashing_in_a_loop` |
 | the server hangs (SIGSTOP), and `paifang evacuate` is called | `…_of_a_server_that_hangs` |
 
 The server is a process of its own, every wire is real; faults inside it come from `faulty_server.py`.
