@@ -69,8 +69,9 @@ def faults(page: Any) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-async def test_every_page_is_drawn_and_axe_finds_no_serious_fault(theme: str) -> None:
+@pytest.mark.parametrize(("theme", "language"), [("dark", "en"), ("light", "zh")])
+async def test_every_page_is_drawn_and_axe_finds_no_serious_fault(theme: str, language: str) -> None:
+    """The other two looks are examined with the real site: see tests/scenarios/test_pages.py."""
     assert AXE.exists(), "axe-core is missing: python3 tools/bootstrap.py console"
     found: dict[str, list[str]] = {}
 
@@ -93,7 +94,7 @@ async def test_every_page_is_drawn_and_axe_finds_no_serious_fault(theme: str) ->
         found["help"] = faults(page)
 
     async with Showcase().open() as site:
-        await in_browser(script)
+        await in_browser(script, language=language)
     wrong = [f"{name}: {each}" for name, all_of_it in found.items() for each in all_of_it]
     assert wrong == [], "\n".join(wrong)
     assert len(found) == len(PAGES) + 2
