@@ -256,6 +256,11 @@ async def test_packets_of_strangers_other_serials_and_noise_are_ignored():
         await until(lambda: r.numbers() == ["7"])
 
 
+def said(log: Recorder) -> Barrier:
+    """What was said of the barrier last: when the device came back, or when it moved."""
+    return log.of(BarrierChanged | DeviceUp)[-1].barrier
+
+
 async def test_a_release_holds_every_door_open_by_its_mode_and_outlives_the_controllers_absence():
     async with rig(start=False) as r:
         doors = {number: r.controller.door(number) for number in (1, 2, 3, 4)}
@@ -276,6 +281,7 @@ async def test_a_release_holds_every_door_open_by_its_mode_and_outlives_the_cont
         r.sim.modes = dict.fromkeys(doors, Mode.CONTROLLED)  # and somebody resets it meanwhile
         r.sim.powered = True
         await until(lambda: set(r.sim.modes.values()) == {Mode.NORMALLY_OPEN})
+        await until(lambda: len(logs[1].of(DeviceUp)) == 2 and said(logs[1]) is Barrier.RELEASED)
         doors[1].open(ENTRY, 1, 5.0)
         doors[1].rearm()
         await until(lambda: r.sim.modes[1] is Mode.CONTROLLED)
