@@ -211,6 +211,13 @@ def every_command(page: Any, url: str, password: str) -> None:
         page.locator(f"[data-gate=s1][data-mode={mode}]").wait_for()
         assert site_does("admit s1") == admits, command
         page.locator("[data-gate=s1][data-state=idle], [data-gate=s1][data-state=maintenance]").first.wait_for()
+    page.locator("[data-gate=s1]:has-text('↑ 4')").wait_for()
+    page.locator("[data-command=free]").click()  # a direct check: the gate stands open, and everybody is counted
+    page.locator("[data-gate=s1][data-mode=free_counted][data-barrier=open]").wait_for()
+    assert site_does("walk 1") == "1"
+    page.locator("[data-gate=s1]:has-text('↑ 5')").wait_for()
+    page.locator("[data-command=both]").click()
+    page.locator("[data-gate=s1][data-mode=bidirectional][data-barrier=closed]").wait_for()
 
 
 def a_refusal(page: Any, url: str, password: str) -> None:
