@@ -21,6 +21,9 @@ const overdue = computed(() => {
   return view?.state === "released" && view.triggered_at !== null && serverNow.value - view.triggered_at >= RED_AFTER_S;
 });
 
+/** Apart from the strip, which is then not drawn anew for each lane that changes. */
+const ready = computed(() => laneIds.value.filter((id) => lane(id).available).length);
+
 interface LanesProps {
   selected: string | null;
   onSelect(id: string): void;
@@ -28,12 +31,11 @@ interface LanesProps {
 
 export function Lanes({ selected, onSelect }: LanesProps): JSX.Element {
   const total = laneIds.value.length;
-  const ready = laneIds.value.filter((id) => lane(id).available).length;
   return (
     <section class="lanes-section" aria-label={t("lanes")}>
       <header class="section-head">
         <h2>{t("lanes")}</h2>
-        <span class="muted">{t("lanesReady", { n: ready, total })}</span>
+        <span class="muted">{t("lanesReady", { n: ready.value, total })}</span>
       </header>
       <div onKeyDown={(event) => moveByArrow(event, ".tile")} class={`lanes ${total > DENSE_FROM ? "is-dense" : total > MANY_FROM ? "is-many" : ""}`}>
         {laneIds.value.map((id) => (
