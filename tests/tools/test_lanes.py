@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -118,16 +119,19 @@ def test_a_lane_that_does_not_end_is_stopped_with_its_children(tmp_path: Path) -
         f"    child = subprocess.Popen(['sleep', '600'])\n"
         f"    pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(child.pid))\n    time.sleep(600)\n"
     )
-    started = time.monotonic()
-    outcome = pytest_lane(tmp_path, source, limit_s=12.0)  # pytest takes seconds to start on a busy machine
-    assert not outcome.ok
-    assert "ran out of time" in outcome.summary
-    assert time.monotonic() - started < 90
+    for limit_s in (12.0, 60.0):  # the longer one where pytest itself takes so long to start
+        outcome = pytest_lane(tmp_path, source, limit_s=limit_s)
+        assert not outcome.ok
+        assert "ran out of time" in outcome.summary
+        assert outcome.seconds < limit_s + 60
+        if (tmp_path / "pid").exists():
+            break
     child = Path("/proc") / (tmp_path / "pid").read_text(encoding="utf-8")
     deadline = time.monotonic() + 10
-    while child.exists() and "zombie" not in (child / "status").read_text(encoding="utf-8"):
-        assert time.monotonic() < deadline, "the child of the stopped lane is still there"
-        time.sleep(0.05)
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # gone between two looks
+        while "zombie" not in (child / "status").read_text(encoding="utf-8"):
+            assert time.monotonic() < deadline, "the child of the stopped lane is still there"
+            time.sleep(0.05)
 
 
 def test_slow_tests_are_grouped_by_what_lies_below_tests() -> None:
