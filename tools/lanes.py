@@ -40,6 +40,7 @@ AGAIN_TIMES = 3
 AGAIN_LIMIT_S = 300.0
 # two at a time: most tests wait for a device, a socket or a disk; a file's tests stay together and share its cluster
 SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")
+ALONE = ("tests/bench",)  # what measures has the machine for itself
 PYTEST_FOUND_FAILURES = 1  # pytest's exit codes: tests failed,
 PYTEST_FOUND_NOTHING = 5  # or no test was selected
 
@@ -227,7 +228,8 @@ def run_all(*, slow: bool) -> list[Outcome]:
     for folder in collected_slow(env) if slow else []:
         chances = UNSTEADY_MAX - sum(outcome.counts.unsteady for outcome in outcomes)
         name = f"slow: {Path(folder).stem}"
-        outcomes.append(pytest_lane(name, ["-m", "slow", folder], left_s(), env=env, chances=chances))
+        selection = ["-m", "slow", folder, *(() if folder in ALONE else SIDE_BY_SIDE)]
+        outcomes.append(pytest_lane(name, selection, left_s(), env=env, chances=chances))
     return outcomes
 
 
