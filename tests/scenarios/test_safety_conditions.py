@@ -34,7 +34,7 @@ import trio
 from actors.evacuation.latch import read_latch
 from admin_ws.client import ConsoleClient, ConsoleClosed, ConsoleRefused
 from core.testing import patient_time_with_processes
-from paifang.disk_testing import fill, free, small_disk
+from paifang.smalldisk_testing import SmallDisk
 from paifang.testing import SiteRig, site_rig, until
 from protocols import devicelink as link
 from protocols.console import Done, RearmLane, RestoreRequest, Snapshot, SoldTicket, Trigger
@@ -187,13 +187,14 @@ async def test_an_evacuation_with_the_database_stopped(tmp_path):
 
 
 async def test_an_evacuation_on_a_disk_that_is_really_full_and_after_a_kill_on_it(tmp_path):
-    with small_disk(tmp_path / "disk") as disk:
+    with SmallDisk(tmp_path / "disk", megabytes=16) as small:
+        disk = small.path
         (disk / "data").mkdir(mode=0o700)
         (tmp_path / "data").symlink_to(disk / "data")
         (tmp_path / "sim").mkdir()
         (disk / "data" / "sim").symlink_to(tmp_path / "sim")  # the world outside the server has room
         async with site(tmp_path) as at:
-            fill(disk)
+            small.fill()
             with pytest.raises(OSError, match="No space left"):
                 (disk / "data" / "more").write_bytes(b"x")
 
@@ -203,7 +204,7 @@ async def test_an_evacuation_on_a_disk_that_is_really_full_and_after_a_kill_on_i
                 await at.rig.shows(all_sensed, "released, and every lane sensed open, on a disk that is full", WITHIN_S)
                 with pytest.raises(OSError, match="No space left"):
                     (disk / "data" / "more").write_bytes(b"x")
-                free(disk)
+                small.empty()
 
             await evacuated(at, at.trigger, over=killed)
 
