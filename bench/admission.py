@@ -20,6 +20,7 @@ import trio
 from actors.admission import decide
 from bench._history import PRODUCT, fill
 from bench._link import GATES, measure
+from bench._progress import Progress
 from core.testing import Probe
 from protocols.messages import Booked, EndReason, Granted, Settled
 from storage.embedded import Embedded, embedded, program
@@ -92,7 +93,7 @@ async def _bench(rounds: int, round_s: float, history: int = 0, gates: int = 0) 
                 rates = await _rates(server, database, folder, rounds, round_s)
                 commits = await _commits(server) - before
                 if history:
-                    await fill(database.dsn, history, history * 2 // 5)
+                    await fill(database.dsn, history, history * 2 // 5, Progress("admission").say)
                     past = await _rates(server, database, folder, rounds, round_s)
                     ratios["history_slowdown"] = past.distinct / past.floor / (rates.distinct / rates.floor)
                     figures["history_grant_p99_ms"] = _cut(past.waits, 0.99)
