@@ -39,8 +39,8 @@ V = TypeVar("V")
 class Board:
     """Everything that pages see. `revision` counts changes within one `epoch`, which a new server begins."""
 
-    def __init__(self, *, site: str, site_name: str, clock: Callable[[], float]) -> None:
-        self._site, self._site_name, self._clock = site, site_name, clock
+    def __init__(self, *, site: str, site_name: str, clock: Callable[[], float], timezone: str = "") -> None:
+        self._site, self._site_name, self._timezone, self._clock = site, site_name, timezone, clock
         self.epoch = secrets.token_hex(EPOCH_BYTES)
         self.revision = 0
         self._lanes: dict[str, tuple[int, LaneView]] = {}
@@ -134,6 +134,7 @@ class Board:
             feed=[line for at, line in self._feed if at > since("feed")],
             modes=self._modes if "modes" in topics else None,
             epoch=self.epoch,
+            timezone=self._timezone,
             topics=[topic for topic in TOPICS if topic in topics],
             replaces=[topic for topic in TOPICS if topic in whole],
         )

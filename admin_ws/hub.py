@@ -104,10 +104,13 @@ class Hub:
     Args:
         site: the site's id; `site_name` is what people read.
         clock: seconds since the epoch; only for `server_at`.
+        timezone: the site's, an IANA name; "" leaves pages to their own.
     """
 
-    def __init__(self, *, site: str, site_name: str, clock: Callable[[], float] = time.time) -> None:
-        self._board = Board(site=site, site_name=site_name, clock=clock)
+    def __init__(
+        self, *, site: str, site_name: str, clock: Callable[[], float] = time.time, timezone: str = ""
+    ) -> None:
+        self._board = Board(site=site, site_name=site_name, clock=clock, timezone=timezone)
         # Changes wait here until they become a revision. A snapshot shows the last revision only, so that a page
         # which joins in the middle of a batch does not see the same feed line twice.
         self._pending: dict[Hashable, Any] = {}

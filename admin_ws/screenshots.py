@@ -37,7 +37,9 @@ PATIENCE_MS = 15_000
 
 
 @contextmanager
-def browser_page(*, size: tuple[int, int] = SIZE, language: str = "en") -> Iterator[Any]:
+def browser_page(
+    *, size: tuple[int, int] = SIZE, language: str = "en", timezone: str = "Asia/Shanghai"
+) -> Iterator[Any]:
     """A page of a fresh Chromium (playwright's synchronous API: not in a thread that runs a loop)."""
     from playwright.sync_api import sync_playwright  # a test dependency; the server never comes here
 
@@ -49,7 +51,7 @@ def browser_page(*, size: tuple[int, int] = SIZE, language: str = "en") -> Itera
             args=list(CHROMIUM_ARGUMENTS),
             viewport={"width": size[0], "height": size[1]},
             locale={"en": "en-GB", "zh": "zh-CN"}[language],
-            timezone_id="Asia/Shanghai",
+            timezone_id=timezone,
         )
         try:
             page = context.pages[0] if context.pages else context.new_page()

@@ -91,7 +91,7 @@ class StubSite:
         self.sees: list[Any] = []
         self.revoked: set[str] = set()  # tokens that are no longer good
         self.deaf: set[str] = set()  # lanes that never acknowledge a release
-        self.hub = Hub(site="stub", site_name="黄山风景区（演示）")
+        self.hub = Hub(site="stub", site_name="黄山风景区（演示）", timezone="Asia/Shanghai")
         self.hub_address = Address("consoles", capacity=HUB_MAILBOX_CAPACITY)
         self.accounts = Address("accounts")
         self.site = Address("stub-site")

@@ -29,7 +29,9 @@ def plain_event_loop() -> Iterator[None]:
         asyncio.new_event_loop = before
 
 
-async def in_browser(script: Callable[[Any], None], *, language: str = "en", strict: bool = True) -> None:
+async def in_browser(
+    script: Callable[[Any], None], *, language: str = "en", strict: bool = True, timezone: str = "Asia/Shanghai"
+) -> None:
     """Run a script with a page in a thread of its own; the site's actors run on meanwhile.
 
     With `strict`, an error on the page (a broken script, a policy violated) fails the test.
@@ -39,7 +41,7 @@ async def in_browser(script: Callable[[Any], None], *, language: str = "en", str
         assert Path(CHROMIUM).exists(), f"{CHROMIUM} is missing: apt-get install chromium"
         assert (STATIC_FOLDER / "index.html").exists(), "the page is not built: make console"
         complaints: list[str] = []
-        with plain_event_loop(), browser_page(language=language) as page:
+        with plain_event_loop(), browser_page(language=language, timezone=timezone) as page:
             page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
             page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
             script(page)

@@ -249,7 +249,7 @@ class _Builder:
 
     def _business(self, console: Console) -> list[Child]:
         site = self.site
-        hub = Hub(site=site.site.id, site_name=site.site.name)
+        hub = Hub(site=site.site.id, site_name=site.site.name, timezone=site.site.timezone)
         ledger = Ledger(
             site_setup(site),
             self.dsn,

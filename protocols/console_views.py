@@ -168,7 +168,8 @@ class Snapshot(Base, frozen=True, kw_only=True):
     """The state as of `revision`; `replaces` names the topics that are here whole.
 
     Of the other topics that were asked for, here is only what changed since the revision that was asked from, as in a
-    `Delta`.  `epoch` changes when the server starts anew: revisions of two epochs cannot be compared.
+    `Delta`.  `epoch` changes when the server starts anew: revisions of two epochs cannot be compared.  `timezone` is
+    the site's, an IANA name: people far away read its times, and not their own.
     """
 
     revision: int
@@ -182,6 +183,7 @@ class Snapshot(Base, frozen=True, kw_only=True):
     flow: list[FlowPoint]
     feed: list[FeedEvent]  # the newest, oldest first
     epoch: str = ""
+    timezone: str = ""
     modes: ModesNow | None = None  # None: not asked for, or nobody has said yet
     topics: list[str] = msgspec.field(default_factory=lambda: list(TOPICS))
     replaces: list[str] = msgspec.field(default_factory=lambda: list(TOPICS))

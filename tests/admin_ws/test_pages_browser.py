@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -98,6 +100,20 @@ async def test_every_page_is_drawn_and_axe_finds_no_serious_fault(theme: str, la
     wrong = [f"{name}: {each}" for name, all_of_it in found.items() for each in all_of_it]
     assert wrong == [], "\n".join(wrong)
     assert len(found) == len(PAGES) + 2
+
+
+async def test_whoever_looks_on_from_elsewhere_reads_the_sites_time() -> None:
+    def script(page: Any) -> None:
+        log_in(page, site.url, "max", "everything")
+        before = datetime.now(ZoneInfo("Asia/Shanghai"))
+        shown, date = page.locator(".clock .time").inner_text(), page.locator(".clock .date").inner_text()
+        after = datetime.now(ZoneInfo("Asia/Shanghai"))
+        assert page.evaluate("Intl.DateTimeFormat().resolvedOptions().timeZone") == "America/Los_Angeles"
+        assert shown[:2] in {f"{each:%H}" for each in (before - timedelta(seconds=30), after)}
+        assert any(f"{each.day} {each:%b} {each.year}" in date for each in (before, after))
+
+    async with Showcase().open() as site:
+        await in_browser(script, timezone="America/Los_Angeles")
 
 
 async def test_everything_is_reached_from_the_keyboard() -> None:

@@ -2,22 +2,38 @@
 
 import { language, t } from "./i18n";
 
+const TIME: Intl.DateTimeFormatOptions = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+const DATE: Intl.DateTimeFormatOptions = { year: "numeric", month: "2-digit", day: "2-digit" };
+const DAY: Intl.DateTimeFormatOptions = { year: "numeric", month: "short", day: "numeric", weekday: "short" };
+
+let zone: string | undefined; // the site's; until it is known, the browser's
+let times = new Intl.DateTimeFormat("en-GB", TIME); // making one costs more than a thousand uses
+let dates = new Intl.DateTimeFormat("en-CA", DATE); // which writes year-month-day
+
+/** Read times in the site's zone (an IANA name); whoever looks on from elsewhere sees what the clock at the gate says. */
+export function readIn(timezone: string): void {
+  if (timezone === (zone ?? "")) return;
+  try {
+    times = new Intl.DateTimeFormat("en-GB", { ...TIME, timeZone: timezone });
+    dates = new Intl.DateTimeFormat("en-CA", { ...DATE, timeZone: timezone });
+    zone = timezone;
+  } catch {
+    // a browser that does not know the zone goes on with its own
+  }
+}
+
 export function clock(epochS: number, seconds = true): string {
-  const date = new Date(epochS * 1000);
-  const two = (n: number) => String(n).padStart(2, "0");
-  const short = `${two(date.getHours())}:${two(date.getMinutes())}`;
-  return seconds ? `${short}:${two(date.getSeconds())}` : short;
+  const text = times.format(epochS * 1000);
+  return seconds ? text : text.slice(0, 5);
 }
 
 export function day(epochS: number): string {
-  const options: Intl.DateTimeFormatOptions = { year: "numeric", month: "short", day: "numeric", weekday: "short" };
-  return new Date(epochS * 1000).toLocaleDateString(language.value === "zh" ? "zh-CN" : "en-GB", options);
+  const form = language.value === "zh" ? "zh-CN" : "en-GB";
+  return new Date(epochS * 1000).toLocaleDateString(form, { ...DAY, timeZone: zone });
 }
 
 export function dateTime(epochS: number): string {
-  const date = new Date(epochS * 1000);
-  const two = (n: number) => String(n).padStart(2, "0");
-  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${clock(epochS, false)}`;
+  return `${dates.format(epochS * 1000)} ${clock(epochS, false)}`;
 }
 
 const thousands = new Intl.NumberFormat("en-US"); // making one costs more than a thousand uses

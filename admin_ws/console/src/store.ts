@@ -3,6 +3,7 @@
 import { batch, computed, signal, type Signal } from "@preact/signals";
 import { call, CallError, connect, connection, disconnect, handlers, lastFrameAt, reconnect } from "./rpc";
 import type { Method } from "./rpc";
+import { readIn } from "./format";
 import type { Delta, DeviceView, EvacuationView, FeedEvent, FlowPoint, LaneView, Session, Snapshot, ZoneView } from "./types";
 
 const STALE_AFTER_MS = 3_000; // the server sends something every second
@@ -203,6 +204,7 @@ function show(snapshot: Snapshot): void {
   const whole = new Set(snapshot.replaces);
   batch(() => {
     siteName.value = snapshot.site_name;
+    readIn(snapshot.timezone);
     revision.value = snapshot.revision;
     subscribedEpoch = snapshot.epoch;
     setClock(snapshot.server_at);

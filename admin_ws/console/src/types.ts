@@ -1279,6 +1279,7 @@ export interface Snapshot {
   flow: FlowPoint[];
   feed: FeedEvent[];
   epoch: string;
+  timezone: string;
   modes: ModesNow | null;
   topics: string[];
   replaces: string[];
