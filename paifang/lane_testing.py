@@ -123,7 +123,10 @@ class LaneProcess:
 
     async def shows(self, condition: Callable[[dict[str, Any]], bool], what: str, within_s: float = 20.0) -> None:
         """Wait until its status says something."""
-        await until(lambda: bool(self.status()) and condition(self.status()), f"{self.name}: {what}", within_s)
+        try:
+            await until(lambda: bool(self.status()) and condition(self.status()), f"{self.name}: {what}", within_s)
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}; it says {self.status()}") from None
 
     async def works(self, *, mode: str = "online") -> None:
         """Wait until it can take a visitor, in a mode."""

@@ -50,6 +50,12 @@ from protocols.errors import LinkError
 ATTEMPT_S = 2.5  # one try of a request; a little above the server's own deadline, so that its `unavailable` is heard
 HANDOVER_S = 5.0  # a connection with a new certificate is waited for so long before the old one is given up
 HANDOVER_STEP_S = 0.05
+# When a server was stopped, killed and started, a dialler of NNG has been seen never to connect again: whoever asks
+# in vain for so long, and so often, dials anew.
+STUCK_S = 10.0
+STUCK_MAX_S = 60.0  # it doubles while nobody answers: most often there is no server
+STUCK_TRIES = 3
+WATCH_S = 1.0
 RETRY_MIN_S = 0.1  # pause before the second try; doubles
 RETRY_MAX_S = 2.0
 ASKS_MAX = 8  # requests of one device that are outstanding at the same time; the server takes no more of one device
@@ -167,8 +173,7 @@ class LinkClient:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_working)
             for endpoint in self._endpoints:
-                nursery.start_soon(endpoint.listen)
-                nursery.start_soon(endpoint.talk)
+                nursery.start_soon(endpoint.run)
             task_status.started()
 
     def use(self, tls: LinkTls) -> None:
@@ -183,10 +188,24 @@ class LinkClient:
     async def _keep_working(self) -> None:
         """The work sockets, until cancelled: those of a new certificate first, then an end of the old ones."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch)
             while True:
                 self._renewed = trio.Event()
                 await nursery.start(self._work_with, self._renewed)
                 await self._renewed.wait()
+
+    async def _watch(self) -> None:
+        """Dial anew when questions stay without any answer."""
+        answered, tried, since, patience_s = -1, 0, 0.0, STUCK_S
+        while True:
+            await trio.sleep(WATCH_S)
+            now, tries = trio.current_time(), self._asked + self._resent
+            if answered != self._answered:
+                answered, tried, since, patience_s = self._answered, tries, now, STUCK_S
+            elif now - since >= patience_s and tries - tried >= STUCK_TRIES:
+                self.log("dialled_anew", unanswered_s=round(now - since, 1))
+                self._renewed.set()
+                tried, since, patience_s = tries, now, min(2 * patience_s, STUCK_MAX_S)
 
     async def _work_with(self, renewed: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
         """One pair of work sockets, from when it is in use until nothing is asked over it any more."""

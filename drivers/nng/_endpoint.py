@@ -30,6 +30,8 @@ from protocols.errors import LinkError
 POLL_S = 1.0  # each safety server is asked this often
 POLL_DEADLINE_S = 0.8
 TALK_RECONNECT_MAX_MS = 1000  # a redial costs NNG a millisecond, and the evacuation's sockets are nearly always away
+STUCK_POLLS = 10  # unanswered one after the other: dialled anew, because a dialler of NNG may hang (see `_client`)
+STUCK_POLLS_MAX = 60  # it doubles while nobody answers: mostly nobody is there
 ACK_RETRY_S = 0.1  # an acknowledgement that was not answered, or did not yet say "open", is repeated after this
 
 
@@ -65,6 +67,20 @@ class SafetyEndpoint:
         self._safety_url = safety_url
         self._owed: int | None = None  # the incident that this endpoint has not yet been told is sensed open
         self._wanted = trio.Event()
+        self._released: int | None = None  # the last incident under which we have seen ourselves released
+        self._unanswered = 0  # polls, since the last answer or dial
+        self._patience = STUCK_POLLS
+        self._stuck = trio.Event()
+
+    async def run(self) -> None:
+        """Listen and talk until cancelled, over new sockets when nobody has answered for long."""
+        while True:
+            self._unanswered, self._stuck = 0, trio.Event()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.listen)
+                nursery.start_soon(self.talk)
+                await self._stuck.wait()
+                nursery.cancel_scope.cancel()
 
     def owe(self, incident: int) -> None:
         """Acknowledge `incident` here until it was answered with the barrier sensed open, or the lane was re-armed."""
@@ -97,22 +113,27 @@ class SafetyEndpoint:
     async def _poll(self, req: pynng.Req0) -> None:
         while True:
             start = trio.current_time()
-            if not await self._tell(req, self._client.poll_message()):
+            if await self._tell(req, self._client.poll_message()):
+                self._unanswered, self._patience = 0, STUCK_POLLS
+            else:
                 self._client.poll_unanswered()
+                self._unanswered += 1
+                if self._unanswered >= self._patience:
+                    self._patience = min(2 * self._patience, STUCK_POLLS_MAX)
+                    self._stuck.set()
             await trio.sleep(max(0.0, start + POLL_S - trio.current_time()))
 
     async def _acknowledge(self, req: pynng.Req0) -> None:
         client = self._client
-        released: int | None = None  # the incident under which we have seen ourselves released
         while True:
             await self._wanted.wait()
             incident = self._owed
             assert incident is not None
             if client.sensed().incident == incident:
-                released = incident
+                self._released = incident
             message = client.ack_message(incident)
             done = await self._tell(req, message) and message.sensed_open
-            if released == incident and client.sensed().incident != incident:
+            if self._released == incident and client.sensed().incident != incident:
                 done = True  # re-armed since, and nobody was there to hear of it
             if done and self._owed == incident:
                 self._wanted = trio.Event()
